@@ -1,0 +1,134 @@
+"""What one poll of one source found."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import NamedTuple
+
+from collector.entity import Entity
+from collector.metric import Metric
+
+MAX_LABELS = 15
+
+
+class SeriesKey(NamedTuple):
+    """What makes a series: the metric, the entity it is true of, values of the metric's labels."""
+
+    metric: Metric
+    entity: Entity
+    labels: tuple[str, ...]
+
+
+class Link(NamedTuple):
+    """One observed child-to-parent relation: `share` of the child belongs to the parent."""
+
+    child: Entity
+    parent: Entity
+    share: float
+
+
+class Call(NamedTuple):
+    """One model call of an agent, the unit in which spend is attributed.
+
+    Times are seconds since the epoch. `prompt_tokens` includes `cached_tokens`, those that the
+    prefix cache served. `server` is `address:port` of the engine where the caller said so.
+    """
+
+    agent: str
+    model: str
+    start: float
+    end: float
+    prompt_tokens: int
+    cached_tokens: int
+    output_tokens: int
+    server: str = ""
+
+
+class Batch:
+    """Collects the samples, links and calls of one poll; kept even if the poll then fails.
+
+    Args:
+        host: The host this daemon runs on.
+        at: Seconds since the epoch at which samples are true unless `add` says otherwise.
+        declared: The metrics that the source may add.
+        known: Series that were checked before; the store's index serves.
+    """
+
+    def __init__(
+        self,
+        host: Entity,
+        at: float,
+        declared: Collection[Metric],
+        known: Mapping[SeriesKey, int] | None = None,
+    ) -> None:
+        self.host = host
+        self.at = at
+        self.keys: list[SeriesKey] = []
+        self.values: list[float] = []
+        self.times: dict[int, float] = {}
+        self.links: list[Link] = []
+        self.calls: list[Call] = []
+        self.errors: list[tuple[Entity | None, Exception]] = []
+        self._declared = declared
+        self._known = known if known is not None else {}
+        self._sealed = False
+
+    def add(
+        self,
+        metric: Metric,
+        entity: Entity,
+        value: float | None,
+        *labels: str,
+        at: float | None = None,
+    ) -> None:
+        """Add one sample; `None` means that the source does not know, and adds nothing.
+
+        Args:
+            metric: One of the source's declared metrics.
+            entity: An entity of the metric's kind.
+            value: In the metric's unit.
+            labels: One value for each of the metric's own labels, in their order.
+            at: Seconds since the epoch at which the value was true, where the source says so.
+
+        Raises:
+            ValueError: The metric is not declared, or the entity or labels do not fit it.
+        """
+        if value is None or self._sealed:
+            return
+        key = SeriesKey(metric, entity, labels)
+        if key not in self._known:
+            self._check(key)
+        if at is not None:
+            self.times[len(self.keys)] = at
+        self.keys.append(key)
+        self.values.append(value)
+
+    def link(self, child: Entity, parent: Entity, share: float = 1.0) -> None:
+        """Say that `share` of `child` belongs to `parent`, as seen now."""
+        if not self._sealed:
+            self.links.append(Link(child, parent, share))
+
+    def call(self, call: Call) -> None:
+        """Report one finished model call of an agent."""
+        if not self._sealed:
+            self.calls.append(call)
+
+    def failed(self, entity: Entity | None, error: Exception) -> None:
+        """Report that a part could not be read; what was read stays, the source counts as down."""
+        if not self._sealed:
+            self.errors.append((entity, error))
+
+    def seal(self) -> None:
+        """Take no more: a poll that was given up must not write later."""
+        self._sealed = True
+
+    def _check(self, key: SeriesKey) -> None:
+        metric, entity, labels = key
+        if metric not in self._declared:
+            raise ValueError(f"{metric.name} is not among the metrics that this source declares")
+        if entity.kind is not metric.kind:
+            raise ValueError(f"{metric.name} is of a {metric.kind.word}, not of {entity}")
+        if len(labels) != len(metric.labels):
+            raise ValueError(f"{metric.name} takes labels {metric.labels}, not {labels}")
+        if len(metric.label_names) > MAX_LABELS:
+            raise ValueError(f"{metric.name} has more than {MAX_LABELS} labels")

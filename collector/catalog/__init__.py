@@ -1,0 +1,18 @@
+"""Every shipped metric, declared once; one module per layer.
+
+`from collector.catalog import gpu` and name them `gpu.POWER`.
+"""
+
+from __future__ import annotations
+
+from collector.catalog import agents, attribution, gpu, host, power, selfmetrics, serving
+from collector.metric import Metric
+
+LAYERS = (power, gpu, host, serving, agents, attribution, selfmetrics)
+
+
+def metrics() -> tuple[Metric, ...]:
+    """All declared metrics, in the order of their declaration."""
+    return tuple(
+        value for layer in LAYERS for value in vars(layer).values() if isinstance(value, Metric)
+    )

@@ -1,0 +1,102 @@
+"""Layer 5, kernel and host."""
+
+from collector.entity import Kind
+from collector.metric import COUNTER, GAUGE, Metric
+
+INFO = Metric(
+    "host.info",
+    GAUGE,
+    "",
+    Kind.HOST,
+    "Always 1; says what the host runs.",
+    ("os.description", "kernel", "arch", "boot_id"),
+)
+UPTIME = Metric("host.uptime", GAUGE, "s", Kind.HOST, "Seconds since the kernel started.")
+CPU_COUNT = Metric("host.cpu.count", GAUGE, "{cpu}", Kind.HOST, "Processors on line.")
+CPU_TIME = Metric(
+    "host.cpu.time",
+    COUNTER,
+    "s",
+    Kind.HOST,
+    "Seconds that all processors spent, by mode; user contains guest.",
+    ("cpu.mode",),
+)
+LOAD = Metric(
+    "host.load", GAUGE, "{task}", Kind.HOST, "Tasks running or in D state, averaged.", ("window",)
+)
+PROCESSES_RUNNING = Metric(
+    "host.processes.running", GAUGE, "{process}", Kind.HOST, "Tasks that can run now."
+)
+PROCESSES_BLOCKED = Metric(
+    "host.processes.blocked", GAUGE, "{process}", Kind.HOST, "Tasks that wait for I/O now."
+)
+MEMORY_LIMIT = Metric("host.memory.limit", GAUGE, "By", Kind.HOST, "Memory of the host.")
+MEMORY_AVAILABLE = Metric(
+    "host.memory.available", GAUGE, "By", Kind.HOST, "Memory to be had without swapping."
+)
+MEMORY_USAGE = Metric(
+    "host.memory.usage",
+    GAUGE,
+    "By",
+    Kind.HOST,
+    "Memory by state: free, buffers, cached, slab_reclaimable.",
+    ("state",),
+)
+SWAP_LIMIT = Metric("host.swap.limit", GAUGE, "By", Kind.HOST, "Swap space.")
+SWAP_FREE = Metric("host.swap.free", GAUGE, "By", Kind.HOST, "Swap space that is free.")
+PRESSURE_TIME = Metric(
+    "host.pressure.time",
+    COUNTER,
+    "s",
+    Kind.HOST,
+    "Pressure stall: time in which some or all tasks waited for the resource.",
+    ("resource", "stall"),
+)
+PAGE_FAULTS = Metric(
+    "host.page_faults",
+    COUNTER,
+    "{fault}",
+    Kind.HOST,
+    "Page faults; major ones read a disk.",
+    ("fault",),
+)
+OOM_KILLS = Metric(
+    "host.oom_kills", COUNTER, "{process}", Kind.HOST, "Processes killed for want of memory."
+)
+CONTEXT_SWITCHES = Metric(
+    "host.context_switches", COUNTER, "{switch}", Kind.HOST, "Context switches of all processors."
+)
+CPU_THROTTLES = Metric(
+    "host.cpu.throttles",
+    COUNTER,
+    "{event}",
+    Kind.HOST,
+    "Times that a processor was slowed down for heat, summed over cores or packages.",
+    ("scope",),
+)
+HUNG_TASKS = Metric(
+    "host.hung_tasks", COUNTER, "{task}", Kind.HOST, "Tasks that the kernel found hung."
+)
+
+NUMA_MEMORY_LIMIT = Metric("numa.memory.limit", GAUGE, "By", Kind.NUMA_NODE, "Memory of the node.")
+NUMA_MEMORY_FREE = Metric(
+    "numa.memory.free", GAUGE, "By", Kind.NUMA_NODE, "Memory of the node that is free."
+)
+NUMA_ALLOCATIONS = Metric(
+    "numa.allocations",
+    COUNTER,
+    "{page}",
+    Kind.NUMA_NODE,
+    "Pages by how their allocation went: numa_hit, numa_miss, numa_foreign, interleave_hit, "
+    "local_node, other_node.",
+    ("outcome",),
+)
+
+TEMPERATURE = Metric(
+    "sensor.temperature", GAUGE, "Cel", Kind.SENSOR, "Temperature by a hwmon sensor."
+)
+FAN_SPEED = Metric(
+    "sensor.fan.speed", GAUGE, "{rpm}", Kind.SENSOR, "Turns per minute of a fan, by hwmon."
+)
+SENSOR_VOLTAGE = Metric("sensor.voltage", GAUGE, "V", Kind.SENSOR, "Voltage by a hwmon sensor.")
+SENSOR_CURRENT = Metric("sensor.current", GAUGE, "A", Kind.SENSOR, "Current by a hwmon sensor.")

@@ -1,0 +1,123 @@
+"""Layer 1, power: rack PDUs and what hangs on them, power meters inside hosts."""
+
+from collector.entity import Kind
+from collector.metric import COUNTER, GAUGE, Metric
+
+PDU_INFO = Metric(
+    "pdu.info",
+    GAUGE,
+    "",
+    Kind.PDU,
+    "Always 1; says what the PDU is.",
+    ("vendor", "model", "serial", "firmware", "profile"),
+)
+PDU_POWER = Metric(
+    "pdu.power",
+    GAUGE,
+    "W",
+    Kind.PDU,
+    "Active power of all inlets together; estimated says current times nominal voltage.",
+    ("basis",),
+)
+PDU_APPARENT_POWER = Metric(
+    "pdu.apparent_power.voltamperes",
+    GAUGE,
+    "{VA}",
+    Kind.PDU,
+    "Apparent power of all inlets together, in volt-amperes.",
+)
+PDU_POWER_FACTOR = Metric("pdu.power_factor", GAUGE, "1", Kind.PDU, "Power factor of the PDU.")
+PDU_ENERGY = Metric(
+    "pdu.energy", COUNTER, "J", Kind.PDU, "Energy since the PDU's counter was last reset."
+)
+
+INLET_POWER = Metric("inlet.power", GAUGE, "W", Kind.INLET, "Active power of one inlet.")
+INLET_APPARENT_POWER = Metric(
+    "inlet.apparent_power.voltamperes",
+    GAUGE,
+    "{VA}",
+    Kind.INLET,
+    "Apparent power of one inlet, in volt-amperes.",
+)
+INLET_CURRENT = Metric("inlet.current", GAUGE, "A", Kind.INLET, "RMS current of one inlet.")
+INLET_VOLTAGE = Metric("inlet.voltage", GAUGE, "V", Kind.INLET, "RMS voltage of one inlet.")
+INLET_POWER_FACTOR = Metric(
+    "inlet.power_factor", GAUGE, "1", Kind.INLET, "Power factor of one inlet."
+)
+INLET_FREQUENCY = Metric("inlet.frequency", GAUGE, "Hz", Kind.INLET, "Line frequency.")
+INLET_ENERGY = Metric(
+    "inlet.energy", COUNTER, "J", Kind.INLET, "Energy since the inlet's counter was last reset."
+)
+
+PHASE_POWER = Metric("phase.power", GAUGE, "W", Kind.PHASE, "Active power of one phase.")
+PHASE_APPARENT_POWER = Metric(
+    "phase.apparent_power.voltamperes",
+    GAUGE,
+    "{VA}",
+    Kind.PHASE,
+    "Apparent power of one phase, in volt-amperes.",
+)
+PHASE_CURRENT = Metric("phase.current", GAUGE, "A", Kind.PHASE, "RMS current of one phase.")
+PHASE_VOLTAGE = Metric("phase.voltage", GAUGE, "V", Kind.PHASE, "RMS voltage of one phase.")
+PHASE_POWER_FACTOR = Metric(
+    "phase.power_factor", GAUGE, "1", Kind.PHASE, "Power factor of one phase."
+)
+
+BREAKER_CURRENT = Metric(
+    "breaker.current", GAUGE, "A", Kind.BREAKER, "RMS current through one bank or breaker."
+)
+
+OUTLET_POWER = Metric("outlet.power", GAUGE, "W", Kind.OUTLET, "Active power of one outlet.")
+OUTLET_APPARENT_POWER = Metric(
+    "outlet.apparent_power.voltamperes",
+    GAUGE,
+    "{VA}",
+    Kind.OUTLET,
+    "Apparent power of one outlet, in volt-amperes.",
+)
+OUTLET_CURRENT = Metric("outlet.current", GAUGE, "A", Kind.OUTLET, "RMS current of one outlet.")
+OUTLET_VOLTAGE = Metric("outlet.voltage", GAUGE, "V", Kind.OUTLET, "RMS voltage of one outlet.")
+OUTLET_POWER_FACTOR = Metric(
+    "outlet.power_factor", GAUGE, "1", Kind.OUTLET, "Power factor of one outlet."
+)
+OUTLET_FREQUENCY = Metric("outlet.frequency", GAUGE, "Hz", Kind.OUTLET, "Line frequency.")
+OUTLET_ENERGY = Metric(
+    "outlet.energy", COUNTER, "J", Kind.OUTLET, "Energy since the outlet's counter was last reset."
+)
+OUTLET_INFO = Metric(
+    "outlet.info", GAUGE, "", Kind.OUTLET, "Always 1; the outlet's name in the PDU.", ("name",)
+)
+
+ENVIRONMENT_TEMPERATURE = Metric(
+    "environment.temperature",
+    GAUGE,
+    "Cel",
+    Kind.ENVIRONMENT,
+    "Air temperature at a probe that is attached to a PDU.",
+)
+ENVIRONMENT_HUMIDITY = Metric(
+    "environment.humidity",
+    GAUGE,
+    "1",
+    Kind.ENVIRONMENT,
+    "Relative humidity at a probe that is attached to a PDU.",
+)
+
+CPU_ENERGY = Metric(
+    "cpu.energy",
+    COUNTER,
+    "J",
+    Kind.CPU,
+    "Energy by RAPL; hw.id is the zone. A package contains its core and uncore: do not add them.",
+    ("domain",),
+)
+SENSOR_POWER = Metric(
+    "sensor.power",
+    GAUGE,
+    "W",
+    Kind.SENSOR,
+    "Power by a hwmon sensor; sensors of one host can contain one another: do not add them.",
+)
+SENSOR_ENERGY = Metric(
+    "sensor.energy", COUNTER, "J", Kind.SENSOR, "Energy by a hwmon sensor; see w2t.sensor.power."
+)

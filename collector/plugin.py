@@ -1,0 +1,121 @@
+"""The contract of a plugin, and how plugins are found."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import importlib.util
+import inspect
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any, ClassVar
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from collector.batch import Batch
+from collector.metric import Metric
+
+ENTRY_POINTS = "watts_to_tokens.plugins"
+
+
+class Plugin(BaseModel, ABC):
+    """One source of samples. Its fields are its config; declare `metrics`, then write `poll`.
+
+    A plugin reads one target. Where the config names several, one instance is made for each.
+    """
+
+    model_config = ConfigDict(extra="forbid", arbitrary_types_allowed=True)
+
+    metrics: ClassVar[tuple[Metric, ...]]
+    """All that `poll` may add."""
+
+    driver_bound: ClassVar[bool] = False
+    """True where a read can hang in a driver for good: it runs in a child process."""
+
+    spread: ClassVar[float] = 0.0
+    """The share of the interval over which targets are spread, so that not all are asked at once:
+    1.0 for sources across the network, 0.0 for this host."""
+
+    target: str = Field(default="", description="What is read; the `target` label of w2t_source_*.")
+    interval: float = Field(default=10.0, gt=0, description="Seconds between two polls.")
+    timeout: float = Field(default=5.0, gt=0, description="Seconds that one poll may take.")
+    max_series: int = Field(default=20_000, gt=0, description="Series kept of one target at most.")
+
+    @classmethod
+    def detect(cls) -> list[dict[str, Any]]:
+        """Return a config for each target found on this host; must be quick and touch no driver."""
+        return []
+
+    def open(self) -> Awaitable[None] | None:
+        """Acquire sessions and handles; an error is retried with the next polls."""
+
+    @abstractmethod
+    def poll(self, batch: Batch) -> Awaitable[None] | None:
+        """Read once and add what was found.
+
+        `async def` for the network; a plain `def` for reads that block (files, libraries), which
+        the poller runs on a thread of the source's own.
+        """
+
+    def close(self) -> Awaitable[None] | None:
+        """Release what `open` acquired."""
+
+
+class PluginError(Exception):
+    """A plugin's module cannot be loaded; the message names it and says why."""
+
+
+@cache
+def _shipped() -> Mapping[str, str]:
+    """Map the name of each shipped plugin to its module; nothing is imported."""
+    spec = importlib.util.find_spec("plugins")
+    found = {}
+    for root in spec.submodule_search_locations or () if spec else ():
+        for path in sorted(Path(root).glob("*/*")):
+            if (path.suffix == ".py" or (path / "__init__.py").exists()) and path.stem[0] != "_":
+                found[path.stem] = f"plugins.{path.parent.name}.{path.stem}"
+    return found
+
+
+@cache
+def _third_party() -> Mapping[str, importlib.metadata.EntryPoint]:
+    return {entry.name: entry for entry in importlib.metadata.entry_points(group=ENTRY_POINTS)}
+
+
+def names() -> list[str]:
+    """All plugins that can be configured, shipped and third-party."""
+    return sorted({*_shipped(), *_third_party()})
+
+
+def load(name: str) -> type[Plugin]:
+    """Import the plugin of that name.
+
+    `pdu_snmp` is the one `Plugin` that `plugins/<layer>/pdu_snmp.py` defines, else the class that
+    another distribution's entry point in the group `watts_to_tokens.plugins` names.
+
+    Raises:
+        KeyError: There is no such plugin.
+        PluginError: Its module cannot be imported or defines no plugin.
+    """
+    try:
+        if name in _shipped():
+            module = importlib.import_module(_shipped()[name])
+            classes = [
+                value
+                for value in vars(module).values()
+                if inspect.isclass(value)
+                and issubclass(value, Plugin)
+                and not inspect.isabstract(value)
+                and value.__module__ == module.__name__
+            ]
+            if len(classes) != 1:
+                raise PluginError(f"{module.__name__} must define one plugin, not {len(classes)}")
+            return classes[0]
+        loaded = _third_party()[name].load()
+    except ImportError as error:
+        raise PluginError(f"plugin {name} cannot be imported: {error}") from error
+    if not (inspect.isclass(loaded) and issubclass(loaded, Plugin)):
+        raise PluginError(f"entry point {name} in {ENTRY_POINTS} is no collector.plugin.Plugin")
+    return loaded
