@@ -62,6 +62,10 @@ class Plugin(BaseModel, ABC):
     def close(self) -> Awaitable[None] | None:
         """Release what `open` acquired."""
 
+    def record(self, folder: Path) -> Awaitable[None] | None:
+        """Save what one poll reads as the input of a recorded case (`tests/recorded`)."""
+        raise NotImplementedError(f"{type(self).__name__} cannot record")
+
 
 class PluginError(Exception):
     """A plugin's module cannot be loaded; the message names it and says why."""
