@@ -39,12 +39,19 @@ class Topology:
         self._up: dict[Entity, list[Span]] = defaultdict(list)
         self._down: dict[Entity, list[Span]] = defaultdict(list)
 
-    def observe(self, source: str, links: Iterable[Link], at: float) -> None:
-        """Take the links that one source sees at that time in place of those it saw before."""
+    def observe(
+        self, source: str, links: Iterable[Link], at: float, *, complete: bool = True
+    ) -> None:
+        """Take the links that one source sees at that time, in place of those it saw before.
+
+        With `complete` false the source could not see all, and what it does not see goes on.
+        """
         before = self._by_source[source]
         now = {(link.child, link.parent): link for link in links}
         for pair, span in list(before.items()):
             link = now.get(pair)
+            if link is None and not complete:
+                continue
             if link is None or link.share != span.link.share:
                 span.until = at
                 del before[pair]

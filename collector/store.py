@@ -1,0 +1,163 @@
+"""The latest value and the recent history of every series, in columns."""
+
+from __future__ import annotations
+
+from collections import Counter as Tally
+
+import numpy as np
+
+from collector.batch import Batch, SeriesKey
+from collector.entity import Entity
+from collector.history import Floats, History, Rows
+from collector.metric import COUNTER, Metric
+
+FUTURE = 60.0  # seconds by which a source's clock may be ahead and still be believed
+
+
+class Store:
+    """Series by row. Columns are float64 arrays, replaced by longer ones as series are added.
+
+    Times are seconds since the epoch. Exporters read `series`, `value`, `time`, `start` and
+    `live`, and cache what they build from them for as long as `generation` stays the same.
+
+    Args:
+        resolution: Seconds of one slot of the history.
+        history: Seconds for which history is kept; a series unseen for that long is removed.
+    """
+
+    def __init__(self, resolution: float = 1.0, history: float = 3600.0) -> None:
+        self.index: dict[SeriesKey, int] = {}
+        self.series: list[SeriesKey | None] = []
+        self.value: Floats = np.empty(0)
+        self.time: Floats = np.empty(0)
+        self.start: Floats = np.empty(0)
+        self.generation = 0
+        self.version = 0
+        self._expires: Floats = np.empty(0)
+        self._history = History(resolution, history)
+        self._span = history
+        self._free: list[int] = []
+        self._owner: dict[int, str] = {}
+        self._owned: Tally[str] = Tally()
+
+    def write(self, batch: Batch, source: str, lifetime: float, limit: int = 1 << 31) -> int:
+        """Take a batch's samples.
+
+        Args:
+            batch: What a poll found.
+            source: Who wrote it; its series count against `limit`.
+            lifetime: Seconds after which a sample is stale and no longer shown.
+            limit: How many series the source may have.
+
+        Returns:
+            How many samples were refused because of the limit.
+        """
+        if not batch.keys:
+            return 0
+        index = self.index
+        rows = [index.get(key, -1) for key in batch.keys]
+        if -1 in rows:
+            for position, row in enumerate(rows):
+                if row < 0:
+                    rows[position] = self._row(batch.keys[position], source, limit, batch.at)
+        row_array = np.array(rows, np.int64)
+        values = np.array(batch.values, np.float64)
+        times = np.full(len(rows), batch.at)
+        for position, at in batch.times.items():
+            if batch.at - self._span < at < batch.at + FUTURE:
+                times[position] = at
+        refused = row_array < 0
+        count = int(np.count_nonzero(refused))
+        if count:
+            taken = ~refused
+            row_array, values, times = row_array[taken], values[taken], times[taken]
+            if not row_array.size:
+                return count
+        self._set(row_array, values, times, batch.at + lifetime)
+        return count
+
+    def live(self, now: float) -> Rows:
+        """Rows of the series that are not stale, ascending."""
+        return np.flatnonzero(self._expires > now)
+
+    def latest(self, metric: Metric, entity: Entity, *labels: str) -> tuple[float, float] | None:
+        """Return (time, value) of one series, or None where there is none."""
+        row = self.index.get(SeriesKey(metric, entity, labels))
+        return None if row is None else (float(self.time[row]), float(self.value[row]))
+
+    def read(self, rows: Rows, start: float, end: float) -> tuple[Floats, Floats]:
+        """Return slot times [n] and values [n, len(rows)] of the history; gaps are NaN."""
+        return self._history.read(rows, start, end)
+
+    def evict(self, now: float) -> None:
+        """Remove the series that were last seen longer ago than history reaches."""
+        for row in np.flatnonzero(self._expires < now - self._span):
+            key = self.series[row]
+            if key is not None:
+                del self.index[key]
+                self.series[row] = None
+                self._owned[self._owner.pop(int(row))] -= 1
+                self._expires[row] = np.inf * -1
+                self._free.append(int(row))
+                self.generation += 1
+
+    @property
+    def size(self) -> int:
+        """Bytes held by columns and history."""
+        return self._history.size + 4 * self.value.nbytes
+
+    def _set(self, rows: Rows, values: Floats, times: Floats, expires: float) -> None:
+        # A late sample goes into history; only one that is at least as new is the latest. A time
+        # before the poll's says that the source keeps time; otherwise the clock may have jumped.
+        newer = (times >= self.time[rows]) | (self.time[rows] > expires)
+        latest = rows[newer]
+        fell = values[newer] < self.value[latest]
+        for row in latest[fell]:
+            key = self.series[row]
+            if key is not None and key.metric.instrument is COUNTER:
+                self.start[row] = self.time[row]
+        self.value[latest] = values[newer]
+        self.time[latest] = times[newer]
+        self._expires[rows] = expires
+        if times.min() == times.max():
+            self._history.put(rows, values, float(times[0]))
+        else:
+            slots = (times / self._history.resolution).astype(np.int64)
+            for slot in np.unique(slots):
+                mine = slots == slot
+                self._history.put(rows[mine], values[mine], float(times[mine][0]))
+        self.version += 1
+
+    def _row(self, key: SeriesKey, source: str, limit: int, at: float) -> int:
+        row = self.index.get(key)
+        if row is not None:  # twice in this batch
+            return row
+        if self._owned[source] >= limit:
+            return -1
+        if self._free:
+            row = self._free.pop()
+            self.series[row] = key
+        else:
+            row = len(self.series)
+            self.series.append(key)
+            if row >= len(self.value):
+                self._grow(max(256, 2 * row))
+        self.index[key] = row
+        self.value[row] = np.nan
+        self.time[row] = -np.inf
+        self.start[row] = at
+        self._history.clear(row, at)
+        self._owner[row] = source
+        self._owned[source] += 1
+        self.generation += 1
+        return row
+
+    def _grow(self, capacity: int) -> None:
+        for name, fill in (
+            ("value", np.nan), ("time", -np.inf), ("start", np.nan), ("_expires", -np.inf)
+        ):  # fmt: skip
+            column = np.full(capacity, fill)
+            old = getattr(self, name)
+            column[: len(old)] = old
+            setattr(self, name, column)
+        self._history.grow(capacity)
