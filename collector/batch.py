@@ -20,7 +20,10 @@ class SeriesKey(NamedTuple):
 
 
 class Link(NamedTuple):
-    """One observed child-to-parent relation: `share` of the child belongs to the parent."""
+    """One observed child-to-parent relation.
+
+    `share` of what the parent gives goes to the child: 1.0 where the parent is not divided.
+    """
 
     child: Entity
     parent: Entity
@@ -104,7 +107,7 @@ class Batch:
         self.values.append(value)
 
     def link(self, child: Entity, parent: Entity, share: float = 1.0) -> None:
-        """Say that `share` of `child` belongs to `parent`, as seen now."""
+        """Say that `child` belongs to `parent` and takes `share` of it, as seen now."""
         if not self._sealed:
             self.links.append(Link(child, parent, share))
 

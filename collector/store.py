@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter as Tally
+from collections import defaultdict
 
 import numpy as np
 
@@ -17,8 +18,9 @@ FUTURE = 60.0  # seconds by which a source's clock may be ahead and still be bel
 class Store:
     """Series by row. Columns are float64 arrays, replaced by longer ones as series are added.
 
-    Times are seconds since the epoch. Exporters read `series`, `value`, `time`, `start` and
-    `live`, and cache what they build from them for as long as `generation` stays the same.
+    Times are seconds since the epoch: `time` when the value was true, `start` when the series (of
+    a counter: the count) began, `expires` when it is stale. Readers use the columns, `live`,
+    `by_metric` and `read`, and cache what they build for as long as `generation` stays the same.
 
     Args:
         resolution: Seconds of one slot of the history.
@@ -31,9 +33,10 @@ class Store:
         self.value: Floats = np.empty(0)
         self.time: Floats = np.empty(0)
         self.start: Floats = np.empty(0)
+        self.expires: Floats = np.empty(0)
+        self.by_metric: defaultdict[Metric, dict[SeriesKey, int]] = defaultdict(dict)
         self.generation = 0
         self.version = 0
-        self._expires: Floats = np.empty(0)
         self._history = History(resolution, history)
         self._span = history
         self._free: list[int] = []
@@ -78,7 +81,7 @@ class Store:
 
     def live(self, now: float) -> Rows:
         """Rows of the series that are not stale, ascending."""
-        return np.flatnonzero(self._expires > now)
+        return np.flatnonzero(self.expires > now)
 
     def latest(self, metric: Metric, entity: Entity, *labels: str) -> tuple[float, float] | None:
         """Return (time, value) of one series, or None where there is none."""
@@ -91,13 +94,13 @@ class Store:
 
     def evict(self, now: float) -> None:
         """Remove the series that were last seen longer ago than history reaches."""
-        for row in np.flatnonzero(self._expires < now - self._span):
+        for row in np.flatnonzero(self.expires < now - self._span):
             key = self.series[row]
             if key is not None:
-                del self.index[key]
+                del self.index[key], self.by_metric[key.metric][key]
                 self.series[row] = None
                 self._owned[self._owner.pop(int(row))] -= 1
-                self._expires[row] = np.inf * -1
+                self.expires[row] = np.inf * -1
                 self._free.append(int(row))
                 self.generation += 1
 
@@ -118,7 +121,7 @@ class Store:
                 self.start[row] = self.time[row]
         self.value[latest] = values[newer]
         self.time[latest] = times[newer]
-        self._expires[rows] = expires
+        self.expires[rows] = expires
         if times.min() == times.max():
             self._history.put(rows, values, float(times[0]))
         else:
@@ -143,6 +146,7 @@ class Store:
             if row >= len(self.value):
                 self._grow(max(256, 2 * row))
         self.index[key] = row
+        self.by_metric[key.metric][key] = row
         self.value[row] = np.nan
         self.time[row] = -np.inf
         self.start[row] = at
@@ -154,7 +158,7 @@ class Store:
 
     def _grow(self, capacity: int) -> None:
         for name, fill in (
-            ("value", np.nan), ("time", -np.inf), ("start", np.nan), ("_expires", -np.inf)
+            ("value", np.nan), ("time", -np.inf), ("start", np.nan), ("expires", -np.inf)
         ):  # fmt: skip
             column = np.full(capacity, fill)
             old = getattr(self, name)

@@ -22,8 +22,8 @@ class Worker:
     """Runs blocking calls, one at a time, on a daemon thread of its own.
 
     A call that is given up (its awaiting task was cancelled) goes on in the thread, and until it
-    returns further calls raise `BusyError`. A daemon thread does not hold up the end of the process,
-    as the threads of `asyncio.to_thread` do.
+    returns further calls raise `BusyError`. A daemon thread does not hold up the end of the
+    process, as the threads of `asyncio.to_thread` do.
     """
 
     def __init__(self, name: str) -> None:

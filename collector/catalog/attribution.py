@@ -8,6 +8,13 @@ from collector.metric import COUNTER, GAUGE, Metric
 
 _MODEL = ("gen_ai.request.model",)
 
+PDU_OUTLETS_ENERGY = Metric(
+    "pdu.outlets.energy",
+    COUNTER,
+    "J",
+    Kind.PDU,
+    "Energy of the PDU's outlets since the daemon started, from their power.",
+)
 PDU_ENERGY_UNATTRIBUTED = Metric(
     "pdu.energy.unattributed",
     COUNTER,
@@ -20,7 +27,7 @@ HOST_POWER = Metric(
     GAUGE,
     "W",
     Kind.HOST,
-    "Power of the host by the best meter there is; basis says which: pdu, sensor, components.",
+    "Power of the host by the best meter there is; basis says which: pdu, components.",
     ("basis",),
 )
 HOST_ENERGY = Metric(

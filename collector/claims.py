@@ -1,0 +1,87 @@
+"""Which agent's calls took which part of an engine's energy."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+
+
+@dataclass(slots=True)
+class _Slot:
+    """What an engine took and did between two times. `weight` is in generated tokens."""
+
+    start: float
+    end: float
+    energy: float
+    weight: float
+    free: float  # of the weight, what no call has claimed
+
+
+class Claims:
+    """The energy of one engine and model, claimed by calls as they are reported.
+
+    Every step adds a slot of time with the energy that was taken and the tokens that were
+    computed in it. A call claims tokens from the slots during which it ran, in proportion to what
+    was computed in each, and takes their energy with it, at most what a slot still has. So what is
+    claimed, `unattributed` and `pending` always add up to what was put in.
+
+    Args:
+        horizon: Seconds after which what is left of a slot is unattributed for good.
+    """
+
+    def __init__(self, horizon: float) -> None:
+        self.unattributed = 0.0
+        self._horizon = horizon
+        self._slots: deque[_Slot] = deque()
+
+    @property
+    def pending(self) -> float:
+        """Joules that calls can still claim."""
+        return sum(slot.energy * slot.free / slot.weight for slot in self._slots)
+
+    def add(self, start: float, end: float, energy: float, weight: float) -> None:
+        """Add a slot; energy in joules, weight in generated tokens."""
+        if weight > 0:
+            self._slots.append(_Slot(start, end, energy, weight, weight))
+        else:
+            self.unattributed += energy  # nothing was computed that could be claimed
+        while self._slots and self._slots[0].end < end - self._horizon:
+            slot = self._slots.popleft()
+            self.unattributed += slot.energy * slot.free / slot.weight
+
+    def available(self, start: float, end: float) -> float:
+        """Weight computed in the slots that a call from `start` to `end` overlaps."""
+        return sum(weight for _, weight in self._overlapping(start, end))
+
+    def claim(self, start: float, end: float, weight: float) -> tuple[float, float]:
+        """Claim that weight for a call that ran from `start` to `end`.
+
+        Returns:
+            The joules taken, and the weight for which there was energy.
+        """
+        energy, left = 0.0, weight
+        overlapping = self._overlapping(start, end)
+        # What does not fit into its part of a full slot is taken from the call's other slots.
+        while left > weight * 1e-12:
+            open_slots = [(slot, part) for slot, part in overlapping if slot.free > 0]
+            total = sum(part for _, part in open_slots)
+            if total <= 0:
+                break
+            wanted = left
+            for slot, part in open_slots:
+                taken = min(wanted * part / total, slot.free)
+                energy += slot.energy * taken / slot.weight
+                slot.free -= taken
+                left -= taken
+        return energy, weight - max(left, 0.0)
+
+    def _overlapping(self, start: float, end: float) -> list[tuple[_Slot, float]]:
+        """Give the slots that overlap with the time, with the weight that fell into the overlap."""
+        found = []
+        for slot in reversed(self._slots):
+            if slot.end <= start:
+                break
+            overlap = min(slot.end, end) - max(slot.start, start)
+            if overlap > 0:
+                found.append((slot, slot.weight * overlap / (slot.end - slot.start)))
+        return found

@@ -1,0 +1,66 @@
+"""Amounts that add up over time: energy, tokens."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections import deque
+
+MAX_GAP = 60.0  # seconds over which a gauge may be integrated; longer gaps stay gaps
+
+
+class Curve:
+    """A cumulative amount as a function of time, linear between the readings.
+
+    Args:
+        integrate: The readings are of a rate (W), which is integrated by trapezoids (J); else
+            they are of a counter.
+        span: Seconds for which the past is kept.
+    """
+
+    __slots__ = ("_integrate", "_span", "_times", "_totals", "_value")
+
+    def __init__(self, *, integrate: bool, span: float = 900.0) -> None:
+        self._integrate = integrate
+        self._span = span
+        self._times: deque[float] = deque()
+        self._totals: deque[float] = deque()
+        self._value = 0.0
+
+    @property
+    def end(self) -> float:
+        """Seconds since the epoch up to which the curve is known."""
+        return self._times[-1] if self._times else float("-inf")
+
+    def feed(self, at: float, value: float) -> None:
+        """Take a reading that was true at `at`; one that is not newer is left out."""
+        if at <= self.end:
+            return
+        if not self._times:
+            total = 0.0
+        elif self._integrate:
+            gap = at - self._times[-1]
+            added = (value + self._value) / 2 * gap if gap <= MAX_GAP else 0.0
+            total = self._totals[-1] + added
+        else:
+            # A counter that fell was reset: what it shows was counted since.
+            rise = value - self._value
+            total = self._totals[-1] + (rise if rise >= 0 else value)
+        self._value = value
+        self._times.append(at)
+        self._totals.append(total)
+        while len(self._times) > 2 and self._times[1] < at - self._span:
+            self._times.popleft()
+            self._totals.popleft()
+
+    def at(self, time: float) -> float:
+        """The amount at a time, held constant before the first and after the last reading."""
+        if not self._times:
+            return 0.0
+        after = bisect_right(self._times, time)
+        if after == 0:
+            return self._totals[0]
+        if after == len(self._times):
+            return self._totals[-1]
+        begin, end = self._times[after - 1], self._times[after]
+        low, high = self._totals[after - 1], self._totals[after]
+        return low + (high - low) * (time - begin) / (end - begin)
