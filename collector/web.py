@@ -1,0 +1,185 @@
+"""The daemon's web server: the page for Prometheus, health, readiness and reload."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+import socket
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+
+from aiohttp import web
+
+from collector import __version__, prometheus
+from collector.prometheus import Page
+
+log = logging.getLogger(__name__)
+
+MAX_BODY = 64 * 1024  # bytes of a request; header lines are bounded by aiohttp (8190 bytes, 128)
+IDLE = 130.0  # seconds for the next request's header; Prometheus scrapes once a minute by default
+STALLED = 30.0  # seconds for which a client may take nothing of what it asked for
+MAX_CONNECTIONS = 512
+GRACE = 1.0  # seconds that requests under way get at the end
+
+_VARY = "Accept, Accept-Encoding"
+_INDEX = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>w2t</title></head>
+<body><h1>w2t: from watts to tokens</h1><p>Version {version}</p><ul>
+<li><a href="/metrics">/metrics</a>: what is measured, for Prometheus</li>
+<li><a href="/-/healthy">/-/healthy</a>: whether the daemon is alive</li>
+<li><a href="/-/ready">/-/ready</a>: whether every source was tried once</li>
+</ul></body></html>
+"""
+
+
+class App:
+    """What the daemon answers by HTTP; `web` is the application to serve.
+
+    Args:
+        page: What `/metrics` shows.
+        ready: Tells what is still waited for; nothing once the config is loaded and each source
+            was polled once.
+        reload: Reads the config again and tells its errors, in which case the old one stays;
+            None where reloading by HTTP is off.
+        clock: Seconds since the epoch.
+    """
+
+    def __init__(
+        self,
+        page: Page,
+        ready: Callable[[], Sequence[str]],
+        reload: Callable[[], Awaitable[Sequence[str]]] | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.web = web.Application(middlewares=[_errors], client_max_size=MAX_BODY)
+        self.web.add_routes(
+            [
+                web.get("/", self._index),
+                web.get("/metrics", self._metrics),
+                web.get("/-/healthy", self._healthy),
+                web.get("/-/ready", self._ready),
+                web.post("/-/reload", self._reload),
+                web.put("/-/reload", self._reload),
+            ]
+        )
+        self._page = page
+        self._ready_list = ready
+        self._reload_config = reload
+        self._clock = clock
+
+    async def _index(self, request: web.Request) -> web.Response:
+        headers = {"Content-Security-Policy": "default-src 'none'"}
+        text = _INDEX.format(version=__version__)
+        return web.Response(text=text, content_type="text/html", headers=headers)
+
+    async def _metrics(self, request: web.Request) -> web.Response:
+        openmetrics = prometheus.wants_openmetrics(request.headers.get("Accept", ""))
+        gzip = prometheus.wants_gzip(request.headers.get("Accept-Encoding", ""))
+        kind = prometheus.OPENMETRICS if openmetrics else prometheus.TEXT
+        headers = {"Content-Type": kind, "Vary": _VARY}
+        if gzip:
+            headers["Content-Encoding"] = "gzip"
+        body = self._page.render(self._clock(), openmetrics=openmetrics, gzip=gzip)
+        return web.Response(body=body, headers=headers)
+
+    async def _healthy(self, request: web.Request) -> web.Response:
+        return web.Response(text="healthy\n")  # an event loop that hangs does not answer
+
+    async def _ready(self, request: web.Request) -> web.Response:
+        waiting = self._ready_list()
+        if waiting:
+            return web.Response(status=503, text="".join(f"waiting for {w}\n" for w in waiting))
+        return web.Response(text="ready\n")
+
+    async def _reload(self, request: web.Request) -> web.Response:
+        if self._reload_config is None:
+            raise web.HTTPForbidden(reason="Reload is off: set web.enable_lifecycle, or SIGHUP")
+        errors = await self._reload_config()
+        if errors:
+            return web.Response(status=400, text="".join(f"{error}\n" for error in errors))
+        return web.Response(text="reloaded\n")
+
+
+@asynccontextmanager
+async def serve(app: web.Application, listen: Sequence[str]) -> AsyncIterator[list[str]]:
+    """Serve while the context lasts; gives the addresses as `host:port`, with the real ports.
+
+    Args:
+        app: The application.
+        listen: `host:port`, `[v6]:port` or `:port` for all addresses; port 0 takes a free one.
+
+    Raises:
+        ValueError: An address is malformed.
+        OSError: An address cannot be listened on; the message names it.
+    """
+    places = [_address(text) for text in listen]
+    runner = web.AppRunner(
+        app, access_log=None, keepalive_timeout=IDLE, shutdown_timeout=GRACE, lingering_time=GRACE
+    )
+    await runner.setup()
+    handlers = runner.server
+    assert handlers is not None
+
+    def accept() -> asyncio.BaseProtocol:
+        return handlers() if len(handlers.connections) < MAX_CONNECTIONS else _Refusal()
+
+    servers: list[asyncio.Server] = []
+    try:
+        for text, (host, port) in zip(listen, places, strict=True):
+            try:
+                loop = asyncio.get_running_loop()
+                server = await loop.create_server(accept, host, port, reuse_address=True)
+            except OSError as error:
+                raise OSError(error.errno, f"cannot listen on {text}: {error.strerror}") from error
+            servers.append(server)
+            for sock in server.sockets:
+                # Inherited by the connections. Closing a transport waits for what is unsent, so
+                # only the kernel ends a connection whose client does not read.
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(STALLED * 1000))
+        yield [_text(sock.getsockname()) for server in servers for sock in server.sockets]
+    finally:
+        for server in servers:
+            server.close()
+        await runner.cleanup()
+
+
+def _address(text: str) -> tuple[str | None, int]:
+    match = re.fullmatch(r"(\[[0-9A-Fa-f:.%\w]+\]|[^:\s\[\]]*):(\d{1,5})", text)
+    if match is None or int(match[2]) > 65535:
+        raise ValueError(f"cannot listen on {text!r}: write host:port, [v6 address]:port or :port")
+    return match[1].strip("[]") or None, int(match[2])
+
+
+def _text(name: tuple[str, int]) -> str:
+    host, port = name[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+class _Refusal(asyncio.Protocol):
+    """Ends a connection past `MAX_CONNECTIONS` at once."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        if isinstance(transport, asyncio.Transport):
+            transport.abort()
+
+
+@web.middleware
+async def _errors(
+    request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+) -> web.StreamResponse:
+    """Make errors JSON, and tell no stranger what failed inside."""
+    headers = {}
+    try:
+        response = await handler(request)
+    except web.HTTPException as error:
+        status, reason = error.status, error.reason
+        headers = {name: error.headers[name] for name in ("Allow",) if name in error.headers}
+        response = web.json_response({"error": reason}, status=status, headers=headers)
+    except Exception:
+        log.exception("%s %r failed", request.method, request.path)
+        reason = "internal error; the daemon's log says more"
+        response = web.json_response({"error": reason}, status=500)
+    response.headers["Server"] = "w2t"
+    return response
