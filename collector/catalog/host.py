@@ -18,7 +18,7 @@ CPU_TIME = Metric(
     COUNTER,
     "s",
     Kind.HOST,
-    "Seconds that all processors spent, by mode; user contains guest.",
+    "Seconds that all processors spent, by mode; user contains guest, nice contains guest_nice.",
     ("cpu.mode",),
 )
 LOAD = Metric(
@@ -49,7 +49,7 @@ PRESSURE_TIME = Metric(
     COUNTER,
     "s",
     Kind.HOST,
-    "Pressure stall: time in which some or all tasks waited for the resource.",
+    "Time in which some or all (full) tasks waited for the resource: cpu, memory, io, irq.",
     ("resource", "stall"),
 )
 PAGE_FAULTS = Metric(
@@ -57,7 +57,7 @@ PAGE_FAULTS = Metric(
     COUNTER,
     "{fault}",
     Kind.HOST,
-    "Page faults; major ones read a disk.",
+    "Page faults; minor and major are disjoint, and major ones read a disk.",
     ("fault",),
 )
 OOM_KILLS = Metric(
@@ -71,8 +71,16 @@ CPU_THROTTLES = Metric(
     COUNTER,
     "{event}",
     Kind.HOST,
-    "Times that a processor was slowed down for heat, summed over cores or packages.",
+    "Times that heat slowed processors down, summed over the cores or packages of the host.",
     ("scope",),
+)
+MEMORY_ERRORS = Metric(
+    "host.memory.errors",
+    COUNTER,
+    "{error}",
+    Kind.HOST,
+    "Memory errors that a memory controller corrected, or could not, since boot.",
+    ("edac.controller", "severity"),
 )
 HUNG_TASKS = Metric(
     "host.hung_tasks", COUNTER, "{task}", Kind.HOST, "Tasks that the kernel found hung."
@@ -92,6 +100,14 @@ NUMA_ALLOCATIONS = Metric(
     ("outcome",),
 )
 
+SENSOR_INFO = Metric(
+    "sensor.info",
+    GAUGE,
+    "",
+    Kind.SENSOR,
+    "Always 1; the driver of a hwmon sensor, its name there and its label.",
+    ("driver", "sensor", "label"),
+)
 TEMPERATURE = Metric(
     "sensor.temperature", GAUGE, "Cel", Kind.SENSOR, "Temperature by a hwmon sensor."
 )

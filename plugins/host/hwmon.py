@@ -1,0 +1,185 @@
+"""Sensors of the host by /sys/class/hwmon: temperatures, fans, power meters, rails."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter as Tally
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple
+
+from pydantic import Field, PrivateAttr
+
+from collector.batch import Batch
+from collector.catalog import host, power
+from collector.counter import Counter
+from collector.entity import Entity, Kind
+from collector.files import Files
+from collector.metric import Metric
+from collector.plugin import Plugin
+
+_FOLDER = "sys/class/hwmon"
+_VALUE = re.compile(r"(temp|fan|in|curr|power|energy)\d+_(input|average)")
+_PCI = re.compile(r"[0-9a-f]{4,}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]")
+_ENUMERATED = re.compile(r"[a-z]+\d+")
+
+
+class _Quantity(NamedTuple):
+    """What an attribute is: its metric, units per base unit, and what a working sensor can read."""
+
+    metric: Metric
+    divisor: float
+    low: float
+    high: float
+    sentinel: int | None = None
+
+
+# Units by Documentation/hwmon/sysfs-interface.rst. The limits shut out what drivers hand through
+# from a sensor that is not there: -128 and 255 °C (open diode), -273 (NVMe that reports 0 K), 127
+# (an 8-bit register at its end), 65535 rpm (thinkpad_acpi), 0xffffffff mW (an ACPI meter that
+# does not know, ACPI 6.5, 10.4.1).
+_QUANTITIES = {
+    "temp": _Quantity(host.TEMPERATURE, 1e3, -100_000, 250_000, sentinel=127_000),
+    "fan": _Quantity(host.FAN_SPEED, 1, 0, 65_534),
+    "in": _Quantity(host.SENSOR_VOLTAGE, 1e3, -1_000_000, 1_000_000),
+    "curr": _Quantity(host.SENSOR_CURRENT, 1e3, -10_000_000, 10_000_000),
+    "power": _Quantity(power.SENSOR_POWER, 1e6, 0, 1_000_000_000_000),
+    "energy": _Quantity(power.SENSOR_ENERGY, 1e6, 0, float("inf")),
+}
+
+
+class _Sensor(NamedTuple):
+    path: str
+    fault: str | None
+    quantity: _Quantity
+    entity: Entity
+    info: tuple[str, str, str]
+    counter: Counter | None
+
+
+class Hwmon(Plugin):
+    """Reads each sensor of each hwmon chip.
+
+    A sensor's `hw.id` is made of its device's address, not of `hwmonN`, which differs from boot to
+    boot. Power meters can contain one another (on NVIDIA Grace the module contains the CPU socket,
+    and that its cores and its SysIO), so nothing is added up; `label` tells them apart.
+    """
+
+    metrics: ClassVar[tuple[Metric, ...]] = (
+        *(quantity.metric for quantity in _QUANTITIES.values()),
+        host.SENSOR_INFO,
+    )
+
+    interval: float = Field(default=5.0, gt=0, description="Seconds between two polls.")
+    root: Path = Field(default=Path("/"), description="Where `sys` is.")
+
+    _files: Files = PrivateAttr()
+    _sensors: list[_Sensor] = PrivateAttr()
+    _counters: dict[Entity, Counter] = PrivateAttr(default_factory=dict)
+
+    @classmethod
+    def detect(cls) -> list[dict[str, Any]]:
+        """Return one config where the host has a sensor."""
+        files = Files(Path("/"))
+        return [{}] if any(_folder(files, hwmon) for hwmon in files.names(_FOLDER)) else []
+
+    def open(self) -> None:
+        """Read nothing yet."""
+        self._files = Files(self.root)
+
+    def poll(self, batch: Batch) -> None:
+        """Read all sensors.
+
+        Raises:
+            FileNotFoundError: There are no sensors.
+        """
+        if self._files.changed(_FOLDER):
+            self._sensors = list(self._discover(batch.host))
+        if not self._sensors:
+            raise FileNotFoundError(f"{self.root / _FOLDER} has no sensors: load a hwmon driver")
+        number, add, link = self._files.number, batch.add, batch.link
+        for path, fault, (
+            metric,
+            divisor,
+            low,
+            high,
+            sentinel,
+        ), entity, info, counter in self._sensors:
+            link(entity, batch.host)
+            try:
+                raw = number(path)
+                if raw is None or not low <= raw <= high or raw == sentinel:
+                    continue
+                if fault is not None and number(fault):
+                    continue
+            except (OSError, ValueError) as error:
+                batch.failed(entity, error)
+                continue
+            value = raw if counter is None else counter.update(raw)
+            add(metric, entity, value / divisor)
+            add(host.SENSOR_INFO, entity, 1.0, *info)
+
+    def close(self) -> None:
+        """Close the files."""
+        self._files.close()
+
+    def record(self, folder: Path) -> None:
+        """Save the files that one poll reads."""
+        self.open()
+        try:
+            self.poll(Batch(Kind.HOST("recorded"), 0.0, self.metrics))
+            self._files.save(folder / "input" / "root")
+        finally:
+            self.close()
+
+    def _discover(self, host_: Entity) -> Iterator[_Sensor]:
+        files, chips = self._files, Tally[str]()
+        for hwmon in files.names(_FOLDER):
+            folder = _folder(files, hwmon)
+            if folder is None:
+                continue
+            names = files.names(folder)
+            driver = files.text(f"{folder}/name")
+            chip = _address(files.resolve(f"{_FOLDER}/{hwmon}/device"), driver or hwmon)
+            chips[chip] += 1
+            chip += f"#{chips[chip]}" if chips[chip] > 1 else ""
+            for name in filter(_VALUE.fullmatch, names):
+                sensor, _, kind = name.partition("_")
+                if kind == "input" and f"{sensor}_average" in names:
+                    continue
+                quantity = _QUANTITIES[sensor.rstrip("0123456789")]
+                entity = Kind.SENSOR(*host_.key, f"{chip}/{sensor}")
+                labels = [n for n in (f"{sensor}_label", f"{sensor}_oem_info") if n in names]
+                label = files.text(f"{folder}/{labels[0]}") if labels else ""
+                counter = None
+                if quantity.metric is power.SENSOR_ENERGY:
+                    counter = self._counters.setdefault(entity, Counter())
+                yield _Sensor(
+                    path=f"{folder}/{name}",
+                    fault=f"{folder}/{sensor}_fault" if f"{sensor}_fault" in names else None,
+                    quantity=quantity,
+                    entity=entity,
+                    info=(driver, sensor, label),
+                    counter=counter,
+                )
+
+
+def _folder(files: Files, hwmon: str) -> str | None:
+    """Find a chip's attributes: older drivers (acpi_power_meter) have them on the device."""
+    for folder in (f"{_FOLDER}/{hwmon}", f"{_FOLDER}/{hwmon}/device"):
+        if any(map(_VALUE.fullmatch, files.names(folder))):
+            return folder
+    return None
+
+
+def _address(device: str | None, name: str) -> str:
+    """Name a chip by what stays the same from boot to boot.
+
+    That is the PCI address it sits at, if any, and its name on its bus (`3-0048`, `coretemp.0`)
+    unless that is one the kernel counts up (`nvme0`), then the driver's name for it.
+    """
+    parts = (device or "").split("/")
+    place = [part for part in parts if _PCI.fullmatch(part)][-1:]
+    if parts[-1] not in place and not (place and _ENUMERATED.fullmatch(parts[-1])):
+        place += [parts[-1]] if parts[-1] else []
+    return "/".join(place if place and place[-1].startswith(name) else [*place, name])
