@@ -106,6 +106,7 @@ class Attribution:
     def _by_outlets(self, step: _Step) -> dict[Entity, float]:
         """Joules of the hosts all of whose feeds are metered; the rest is left at the PDU."""
         given: dict[Entity, dict[Entity, float]] = {}
+        left: dict[Entity, float] = defaultdict(float)
         for key in self._meters.live(power.OUTLET_POWER, step.now):
             outlet = key.entity
             joules = self._meters.between(*step[:2], power.OUTLET_POWER, outlet) or 0.0
@@ -114,14 +115,16 @@ class Attribution:
             given[outlet] = {link.child: joules * link.share / total for link in links}
             pdu = Kind.PDU(outlet.key[0])
             self._outlets[pdu] += joules
-            self._outlets_left[pdu] += joules
+            left[pdu] += joules
         hosts: dict[Entity, float] = defaultdict(float)
         for outlet, parts in given.items():
             for host, part in parts.items():
                 feeds = self._topology.parents(host, Kind.OUTLET, step.end)
                 if all(feed.parent in given for feed in feeds):
                     hosts[host] += part
-                    self._outlets_left[Kind.PDU(outlet.key[0])] -= part
+                    left[Kind.PDU(outlet.key[0])] -= part
+        for pdu, joules in left.items():
+            self._outlets_left[pdu] += max(joules, 0.0)  # a rounding error must not make it fall
         return hosts
 
     def _by_components(
@@ -148,24 +151,25 @@ class Attribution:
 
     def _serve(self, device: Entity, joules: float, step: _Step) -> None:
         """Hand a GPU's energy to the engines and models that used it."""
-        shares: dict[Entity | None, float] = defaultdict(float)
+        shares: dict[Entity | None, float] = defaultdict(float)  # None: no engine
         for link in self._topology.children(device, Kind.ENGINE, step.end):
             shares[link.child] += link.share
         for link in self._topology.children(device, Kind.PROCESS, step.end):
-            engines = [
-                up.parent for up in self._topology.parents(link.child, Kind.ENGINE, step.end)
-            ]
-            for engine in engines or [None]:
-                shares[engine] += link.share / max(1, len(engines))
+            engines = self._topology.parents(link.child, Kind.ENGINE, step.end)
+            for up in engines:
+                shares[up.parent] += link.share / len(engines)
+            if not engines:
+                shares[None] += link.share
         left = joules
-        for engine, part in _divide(joules, shares).items():
-            served = {} if engine is None else self._tokens(engine, step)
+        for user, part in _divide(joules, shares).items():
+            if user is None:
+                continue
+            served = self._tokens(user, step)
             work = {
                 model: tokens["output"] + tokens["computed"] for model, tokens in served.items()
             }
             for model, energy in _divide(part, work).items():
-                assert engine is not None
-                self._spend.serve((engine, model), *step[:2], energy, **served[model])
+                self._spend.serve((user, model), *step[:2], energy, **served[model])
                 left -= energy
         self._gpus_left[device] += max(left, 0.0)
 

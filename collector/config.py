@@ -6,7 +6,7 @@ import difflib
 import socket
 import tomllib
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, TypeVar
+from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
@@ -84,7 +84,7 @@ class Host(Section):
     """What only people know of a host."""
 
     rack: str | None = None
-    outlets: list[str] = Field(
+    outlets: list[Annotated[str, Field(pattern="^.+/[^/]+$")]] = Field(
         default=[], description="Outlets that feed it, all of its feeds: `pdu/outlet`."
     )
 
@@ -93,6 +93,7 @@ class Engine(Section):
     """What cannot be seen of an engine that runs on another host."""
 
     host: str | None = None
+    rank: str = Field(default="0", description="The rank of data parallelism.")
     gpus: list[str] = Field(default=[], description="UUIDs of the GPUs that it uses.")
 
 
@@ -102,7 +103,9 @@ class Placement(Section):
     hosts: dict[str, Host] = {}
     pdus: dict[str, str] = Field(default={}, description="PDU to rack.")
     racks: dict[str, str] = Field(default={}, description="Rack to site.")
-    engines: dict[str, Engine] = Field(default={}, description="By `address:port`.")
+    engines: dict[Annotated[str, Field(pattern="^.+:[0-9]+$")], Engine] = Field(
+        default={}, description="By `address:port`."
+    )
 
 
 class Settings(Section):

@@ -104,6 +104,10 @@ class Store:
                 self._free.append(int(row))
                 self.generation += 1
 
+    def owned(self, source: str) -> int:
+        """How many series a source has."""
+        return self._owned[source]
+
     @property
     def size(self) -> int:
         """Bytes held by columns and history."""

@@ -1,0 +1,157 @@
+"""The `w2t` command."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import ClassVar
+
+from collector import __version__, config, docs, doctor, once
+from collector.config import Config, ConfigError
+
+BAD_CONFIG = 2  # exit status
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return the exit status."""
+    options = _parser().parse_args(arguments)
+    _log_to_stderr(options.log_level or "info")
+    try:
+        status: int = options.command(options)
+    except ConfigError as error:
+        for problem in error.problems:
+            print(problem, file=sys.stderr)  # noqa: T201
+        return BAD_CONFIG
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:  # the reader has had enough: `w2t once | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    return status
+
+
+def _parser() -> argparse.ArgumentParser:
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--config.file", dest="config", type=Path, metavar="FILE")
+    common.add_argument(
+        "--log.level", dest="log_level", choices=("debug", "info", "warning", "error")
+    )
+    parser = argparse.ArgumentParser(
+        prog="w2t", description="From watts to tokens: what a token costs, and why."
+    )
+    parser.add_argument("--version", action="version", version=__version__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def add(
+        name: str, run: Callable[[argparse.Namespace], int], text: str
+    ) -> argparse.ArgumentParser:
+        command = commands.add_parser(name, parents=[common], help=text, description=text)
+        command.set_defaults(command=run)
+        return command
+
+    serve = add("run", _run, "Run the daemon; without a config, on what this host has.")
+    serve.add_argument(
+        "--web.listen-address",
+        dest="listen",
+        action="append",
+        metavar="HOST:PORT",
+        help=f"default {config.DEFAULT_LISTEN}; several are allowed",
+    )
+    serve.add_argument(
+        "--web.enable-lifecycle",
+        dest="lifecycle",
+        action="store_true",
+        help="allow POST /-/reload",
+    )
+    check = add("check", _check, "Check a config; every error at once, exit status 2.")
+    check.add_argument(
+        "file", type=Path, nargs="?", metavar="FILE", help="the same as --config.file"
+    )
+    poll = add("once", _once, "Poll all sources once, or one plugin's, and print the samples.")
+    poll.add_argument("plugin", nargs="?", metavar="PLUGIN")
+    poll.add_argument("--json", action="store_true")
+    record = add("record", _record, "Save what a plugin reads as a case for tests.")
+    record.add_argument("plugin", metavar="PLUGIN")
+    record.add_argument("folder", type=Path, metavar="DIR")
+    tree = add("topology", _topology, "Poll once and print what belongs to what.")
+    tree.add_argument("--json", action="store_true")
+    found = add("doctor", _doctor, "Say what was found on this host and what is missing.")
+    found.add_argument("--json", action="store_true")
+    write = add("docs", _docs, "Write the generated pages: metrics.md, plugins.md, config.md.")
+    write.add_argument("folder", type=Path, metavar="DIR")
+    return parser
+
+
+def _run(options: argparse.Namespace) -> int:
+    from collector.daemon import Daemon
+
+    def load() -> Config:
+        loaded = config.load(options.config)
+        if options.listen:
+            loaded.settings.web.listen_address = options.listen
+        if options.lifecycle:
+            loaded.settings.web.enable_lifecycle = True
+        return loaded
+
+    daemon = Daemon(load)
+    if options.log_level is None:
+        logging.getLogger().setLevel(daemon.config.settings.daemon.log_level.upper())
+    try:
+        asyncio.run(daemon.run())
+    except OSError as error:
+        logging.getLogger(__name__).error("%s", error)
+        return 1
+    return 0
+
+
+def _check(options: argparse.Namespace) -> int:
+    path = options.file or options.config
+    loaded = config.load(path)
+    print(f"{path or 'defaults'}: good, {len(loaded.plugins)} sources")  # noqa: T201
+    return 0
+
+
+def _once(options: argparse.Namespace) -> int:
+    loaded = config.load(options.config, only=options.plugin)
+    return asyncio.run(once.samples(loaded, as_json=options.json))
+
+
+def _record(options: argparse.Namespace) -> int:
+    loaded = config.load(options.config, only=options.plugin)
+    return asyncio.run(once.record(loaded, options.folder))
+
+
+def _topology(options: argparse.Namespace) -> int:
+    return asyncio.run(once.topology(config.load(options.config), as_json=options.json))
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    return asyncio.run(doctor.report(options.config, as_json=options.json))
+
+
+def _docs(options: argparse.Namespace) -> int:
+    docs.write(options.folder)
+    return 0
+
+
+class _Journal(logging.Formatter):
+    """For journald, which adds the time and takes the level from a prefix (sd-daemon(3))."""
+
+    LEVELS: ClassVar = {"DEBUG": 7, "INFO": 6, "WARNING": 4, "ERROR": 3}
+
+    def format(self, record: logging.LogRecord) -> str:
+        return f"<{self.LEVELS.get(record.levelname, 3)}>{super().format(record)}"
+
+
+def _log_to_stderr(level: str) -> None:
+    handler = logging.StreamHandler(sys.stderr)
+    if "JOURNAL_STREAM" in os.environ:
+        handler.setFormatter(_Journal())
+    else:
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)

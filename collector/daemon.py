@@ -1,0 +1,204 @@
+"""Wires sources, store, attribution and exporters together, and keeps them running."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import platform
+import resource
+import signal
+import time
+from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack, suppress
+
+from collector import __version__, api, placement, systemd, web
+from collector.attribution import Attribution
+from collector.batch import Batch
+from collector.catalog import selfmetrics
+from collector.config import Config, ConfigError, Configured
+from collector.entity import Kind
+from collector.metric import Metric
+from collector.poller import STALE, Source
+from collector.store import Store
+from collector.topology import Topology
+from collector.worker import Worker
+
+log = logging.getLogger(__name__)
+
+HOUSEKEEPING = 5.0  # seconds between two looks at oneself
+NEEDS_RESTART = ("daemon", "web", "store", "attribution", "exporters")
+_SELF = frozenset(value for value in vars(selfmetrics).values() if isinstance(value, Metric))
+_PAGE = resource.getpagesize()
+
+
+class Daemon:
+    """One daemon: `run` serves until it is told to stop.
+
+    Args:
+        load: Reads the config; called again at each reload.
+
+    Raises:
+        ConfigError: The config cannot be used.
+    """
+
+    def __init__(self, load: Callable[[], Config]) -> None:
+        self._load = load
+        self.config = load()
+        settings = self.config.settings
+        self.host = Kind.HOST(settings.daemon.host_name)
+        self.store = Store(settings.store.resolution, settings.store.history)
+        self.topology = Topology(settings.store.history)
+        self.attribution = Attribution(settings.attribution, self.host, self.store, self.topology)
+        self.sources: dict[str, Source] = {}
+        self.listening: list[str] = []
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._stopping = asyncio.Event()
+        self._reader = Worker("config")
+        self._reload_ok = True
+        self._reload_at = time.time()
+        self._place()
+
+    async def run(self) -> None:
+        """Serve until SIGTERM, SIGINT or `stop`; SIGHUP reads the config again.
+
+        Raises:
+            OSError: An address cannot be listened on.
+        """
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self.stop)
+        loop.add_signal_handler(signal.SIGHUP, lambda: loop.create_task(self.reload()))
+        settings = self.config.settings
+        async with AsyncExitStack() as stack:
+            self.listening = await stack.enter_async_context(
+                web.serve(api.application(self), settings.web.listen_address)
+            )
+            stack.push_async_callback(self._stop_sources)
+            self._start_sources()
+            works = [
+                _repeat("attribution", settings.attribution.interval, self._attribute),
+                _repeat("housekeeping", HOUSEKEEPING, self._keep_house),
+            ]
+            if interval := systemd.watchdog_interval():
+                works.append(_repeat("watchdog", interval, _feed_watchdog))
+            for work in works:
+                stack.push_async_callback(_cancel, loop.create_task(work))
+            log.info("w2t %s serves on %s", __version__, ", ".join(self.listening))
+            systemd.notify("READY=1", f"STATUS={len(self.sources)} sources")
+            await self._stopping.wait()
+            log.info("stopping")
+            systemd.notify("STOPPING=1")
+
+    def stop(self) -> None:
+        """Let `run` return."""
+        self._stopping.set()
+
+    def waiting(self) -> list[str]:
+        """Name the sources that were not polled yet."""
+        return [source.id for source in self.sources.values() if not source.polls]
+
+    async def reload(self) -> list[str]:
+        """Read the config again and apply it; one that cannot be used changes nothing.
+
+        Returns:
+            What is wrong with the config; nothing where it is in use.
+        """
+        systemd.reloading()
+        before = self.config
+        try:
+            self.config = await self._reader.run(self._load)
+        except ConfigError as error:
+            self._reload_ok = False
+            for problem in error.problems:
+                log.error("%s", problem)
+            log.error("the config is not taken into use; the old one stays")
+            systemd.notify("READY=1")
+            return error.problems
+        self._reload_ok, self._reload_at = True, time.time()
+        for section in NEEDS_RESTART:
+            if getattr(self.config.settings, section) != getattr(before.settings, section):
+                log.warning("config: [%s] changed; it takes effect with a restart", section)
+        self._place()
+        await self._stop_sources(keep=self.config.plugins)
+        self._start_sources()
+        log.info("config: read again, %d sources", len(self.sources))
+        systemd.notify("READY=1")
+        return []
+
+    def _place(self) -> None:
+        links = placement.links(self.config.settings.topology)
+        self.topology.observe("config", links, time.time())
+
+    def _start_sources(self) -> None:
+        for name, plugin in self.config.plugins:
+            source = Source(name, plugin, self.host, self.store, self.topology, self._deliver)
+            if source.id not in self.sources:
+                self.sources[source.id] = source
+                self._tasks[source.id] = asyncio.create_task(source.run(), name=source.id)
+
+    async def _stop_sources(self, keep: Sequence[Configured] = ()) -> None:
+        """Stop all sources but those whose config is unchanged."""
+        kept = [(name, plugin.model_dump()) for name, plugin in keep]
+        gone = [
+            source
+            for source in self.sources.values()
+            if (source.name, source.plugin.model_dump()) not in kept
+        ]
+        await asyncio.gather(*(_cancel(self._tasks.pop(source.id)) for source in gone))
+        for source in gone:
+            self.topology.observe(source.id, [], time.time())
+            del self.sources[source.id]
+
+    def _deliver(self, batch: Batch) -> None:
+        self.attribution.take(batch.calls)
+
+    def _attribute(self, now: float, late: float) -> None:
+        lifetime = STALE * self.config.settings.attribution.interval
+        self.store.write(self.attribution.step(now), "attribution", lifetime)
+
+    def _keep_house(self, now: float, late: float) -> None:
+        """Forget what is old, and say how the daemon itself does."""
+        self.store.evict(now)
+        self.topology.forget(now)
+        usage = resource.getrusage(resource.RUSAGE_SELF)
+        with open("/proc/self/statm", "rb") as file:
+            resident = int(file.read().split()[1]) * _PAGE
+        daemon = Kind.DAEMON()
+        batch = Batch(self.host, now, _SELF, self.store.index)
+        python = platform.python_version()
+        batch.add(selfmetrics.BUILD_INFO, daemon, 1.0, __version__, python)
+        batch.add(selfmetrics.SERIES, daemon, float(len(self.store.index)))
+        batch.add(selfmetrics.STORE_BYTES, daemon, float(self.store.size))
+        batch.add(selfmetrics.CONFIG_RELOAD_OK, daemon, float(self._reload_ok))
+        batch.add(selfmetrics.CONFIG_RELOAD_TIME, daemon, self._reload_at)
+        batch.add(selfmetrics.LOOP_LAG, daemon, late)
+        batch.add(selfmetrics.CPU_TIME, daemon, usage.ru_utime + usage.ru_stime)
+        batch.add(selfmetrics.MEMORY, daemon, float(resident))
+        self.store.write(batch, "self", STALE * HOUSEKEEPING)
+
+
+def _feed_watchdog(now: float, late: float) -> None:
+    systemd.notify("WATCHDOG=1")
+
+
+async def _repeat(name: str, interval: float, work: Callable[[float, float], None]) -> None:
+    """Call `work(now, late)` at each multiple of the interval; an error is logged once in a row."""
+    loop = asyncio.get_running_loop()
+    failing = False
+    while True:
+        wait = interval - time.time() % interval
+        due = loop.time() + wait
+        await asyncio.sleep(wait)
+        try:
+            work(time.time(), loop.time() - due)
+            failing = False
+        except Exception:
+            if not failing:
+                log.exception("%s failed; it goes on with the next step", name)
+            failing = True
+
+
+async def _cancel(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task
