@@ -98,6 +98,14 @@ PREFIX_CACHE_HITS = Metric(
     "Prompt tokens found in the prefix cache.",
     _MODEL,
 )
+EXTERNAL_CACHE_HITS = Metric(
+    "engine.prefix_cache.external_hits",
+    COUNTER,
+    "{token}",
+    Kind.ENGINE,
+    "Prompt tokens whose KV cache came from outside the engine; not among the hits.",
+    _MODEL,
+)
 SPEC_DRAFT_TOKENS = Metric(
     "engine.spec_decode.draft_tokens",
     COUNTER,
@@ -125,7 +133,8 @@ LATENCY_QUANTILE = Metric(
     "s",
     Kind.ENGINE,
     "Estimated quantile over the window: ttft, inter_token, per_output_token, e2e, queue, "
-    "prefill, decode.",
+    "prefill, decode. Absent in the first and the last bucket; the bounds are there. Rank all "
+    "is that of all ranks behind one port.",
     _QUANTILE,
 )
 LATENCY_LOWER = Metric(
@@ -133,7 +142,7 @@ LATENCY_LOWER = Metric(
     GAUGE,
     "s",
     Kind.ENGINE,
-    "Lower bound of the bucket that holds the quantile.",
+    "Lower bound of the bucket that holds the quantile; the quantile is above it.",
     _QUANTILE,
 )
 LATENCY_UPPER = Metric(
@@ -153,6 +162,14 @@ LATENCY_COUNT = Metric(
     "{observation}",
     Kind.ENGINE,
     "Observations in the window.",
+    _LATENCY,
+)
+LATENCY_WINDOW = Metric(
+    "engine.latency.window",
+    GAUGE,
+    "s",
+    Kind.ENGINE,
+    "What the window really covers: less than configured after a start, a restart or a gap.",
     _LATENCY,
 )
 LATENCY_SUM = Metric(
