@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import logging
 import socket
 import tomllib
 from pathlib import Path
@@ -12,6 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
 from collector import plugin, toml
 from collector.plugin import Plugin, PluginError
+
+log = logging.getLogger(__name__)
 
 DEFAULT_LISTEN = "0.0.0.0:9842"
 
@@ -234,7 +237,7 @@ class _Checker:
             if name in tables:
                 made += self._configured(name, kind, tables[name], only=only)
             else:
-                found = kind.detect() or ([{}] if only else [])
+                found = _detect(name, kind) or ([{}] if only else [])
                 instances = [self.check(kind, config, ("plugins", name)) for config in found]
                 made += [Configured(name, instance) for instance in instances if instance]
         return made
@@ -289,6 +292,14 @@ def _fields(model: type[BaseModel], path: tuple[int | str, ...]) -> list[str]:
         if nested:
             model = nested[-1]
     return list(model.model_fields)
+
+
+def _detect(name: str, kind: type[Plugin]) -> list[dict[str, Any]]:
+    try:
+        return kind.detect()
+    except Exception as error:  # noqa: BLE001 - nobody asked for this plugin: the others go on
+        log.warning("plugin %s cannot look at this host: %s", name, error)
+        return []
 
 
 def _nearest(key: str, known: list[str]) -> str:

@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeGuard
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -103,23 +103,26 @@ def load(name: str) -> type[Plugin]:
         KeyError: There is no such plugin.
         PluginError: Its module cannot be imported or defines no plugin.
     """
+    module = _shipped().get(name, "")
     try:
-        if name in _shipped():
-            module = importlib.import_module(_shipped()[name])
-            classes = [
-                value
-                for value in vars(module).values()
-                if inspect.isclass(value)
-                and issubclass(value, Plugin)
-                and not inspect.isabstract(value)
-                and value.__module__ == module.__name__
-            ]
-            if len(classes) != 1:
-                raise PluginError(f"{module.__name__} must define one plugin, not {len(classes)}")
-            return classes[0]
-        loaded = _third_party()[name].load()
-    except ImportError as error:
-        raise PluginError(f"plugin {name} cannot be imported: {error}") from error
-    if not (inspect.isclass(loaded) and issubclass(loaded, Plugin)):
+        loaded = importlib.import_module(module) if module else _third_party()[name].load()
+    except KeyError:
+        raise
+    except Exception as error:
+        raise PluginError(f"plugin {name} cannot be imported: {error!r}") from error
+    if inspect.ismodule(loaded):
+        classes = [
+            value
+            for value in vars(loaded).values()
+            if _is_plugin(value) and value.__module__ == module
+        ]
+        if len(classes) != 1:
+            raise PluginError(f"{module} must define one plugin, not {len(classes)}")
+        return classes[0]
+    if not _is_plugin(loaded):
         raise PluginError(f"entry point {name} in {ENTRY_POINTS} is no collector.plugin.Plugin")
     return loaded
+
+
+def _is_plugin(value: object) -> TypeGuard[type[Plugin]]:
+    return inspect.isclass(value) and issubclass(value, Plugin) and not inspect.isabstract(value)
