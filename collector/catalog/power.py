@@ -30,6 +30,14 @@ PDU_POWER_FACTOR = Metric("pdu.power_factor", GAUGE, "1", Kind.PDU, "Power facto
 PDU_ENERGY = Metric(
     "pdu.energy", COUNTER, "J", Kind.PDU, "Energy since the PDU's counter was last reset."
 )
+PDU_LOAD_STATE = Metric(
+    "pdu.load_state",
+    GAUGE,
+    "",
+    Kind.PDU,
+    "1 for the load state that the PDU reports by its thresholds, 0 for its other states.",
+    ("state",),
+)
 
 INLET_POWER = Metric("inlet.power", GAUGE, "W", Kind.INLET, "Active power of one inlet.")
 INLET_APPARENT_POWER = Metric(
@@ -62,9 +70,25 @@ PHASE_VOLTAGE = Metric("phase.voltage", GAUGE, "V", Kind.PHASE, "RMS voltage of 
 PHASE_POWER_FACTOR = Metric(
     "phase.power_factor", GAUGE, "1", Kind.PHASE, "Power factor of one phase."
 )
+PHASE_LOAD_STATE = Metric(
+    "phase.load_state",
+    GAUGE,
+    "",
+    Kind.PHASE,
+    "1 for the load state that the PDU reports by its thresholds, 0 for its other states.",
+    ("state",),
+)
 
 BREAKER_CURRENT = Metric(
     "breaker.current", GAUGE, "A", Kind.BREAKER, "RMS current through one bank or breaker."
+)
+BREAKER_LOAD_STATE = Metric(
+    "breaker.load_state",
+    GAUGE,
+    "",
+    Kind.BREAKER,
+    "1 for the load state that the PDU reports by its thresholds, 0 for its other states.",
+    ("state",),
 )
 
 OUTLET_POWER = Metric("outlet.power", GAUGE, "W", Kind.OUTLET, "Active power of one outlet.")
@@ -101,6 +125,14 @@ ENVIRONMENT_HUMIDITY = Metric(
     "1",
     Kind.ENVIRONMENT,
     "Relative humidity at a probe that is attached to a PDU.",
+)
+ENVIRONMENT_INFO = Metric(
+    "environment.info",
+    GAUGE,
+    "",
+    Kind.ENVIRONMENT,
+    "Always 1; the probe's name in the PDU.",
+    ("name",),
 )
 
 CPU_ENERGY = Metric(

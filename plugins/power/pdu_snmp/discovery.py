@@ -1,0 +1,101 @@
+"""Finds out what a PDU is and which objects it has."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from collector.entity import Entity
+from collector.metric import Metric
+from plugins.power.pdu_snmp.device import (
+    SYS_DESCR,
+    SYS_OBJECT_ID,
+    SYS_UPTIME,
+    Device,
+    Instance,
+    text,
+)
+from plugins.power.pdu_snmp.energy import Energy
+from plugins.power.pdu_snmp.profile import Profile, rank
+from plugins.power.pdu_snmp.session import Session, Value
+
+
+class UnknownDeviceError(Exception):
+    """No profile fits; the message says what was found and what to do."""
+
+
+class Discovery:
+    """One discovery. It keeps what it has read, so a slow PDU takes several polls, not for ever.
+
+    Args:
+        profiles: The candidates. A single one is taken as it is.
+        name: The `pdu` key.
+    """
+
+    def __init__(self, profiles: Sequence[Profile], name: str) -> None:
+        self._profiles = profiles
+        self._name = name
+        self._system: dict[str, Value] | None = None
+        self._profile: Profile | None = None
+        self._walks: dict[str, Mapping[Instance, Value]] = {}
+
+    @property
+    def progress(self) -> str:
+        """How far it is, for a message."""
+        if self._profile is None:
+            return "no profile chosen yet"
+        return f"{len(self._walks)} of {len(self._profile.columns())} columns read"
+
+    @property
+    def steps(self) -> int:
+        """How many steps are done."""
+        return (self._system is not None) + (self._profile is not None) + len(self._walks)
+
+    async def run(
+        self, session: Session, energies: Mapping[tuple[Metric, Entity], Energy] | None = None
+    ) -> Device:
+        """Identify the device and walk the columns that its profile needs, each once.
+
+        Args:
+            session: With the agent.
+            energies: Energy counters of a former discovery, which go on.
+
+        Raises:
+            UnknownDeviceError: No profile fits or the one that does finds nothing.
+            TimeoutError: No reply came; `run` again goes on from here.
+            SnmpError: A reply could not be understood.
+        """
+        if self._system is None:
+            self._system = await session.get([SYS_DESCR, SYS_OBJECT_ID, SYS_UPTIME])
+        if self._profile is None:
+            self._profile = await self._identify(session, self._system)
+        for column in self._profile.columns():
+            if column not in self._walks:
+                rows = await session.walk(column, self._profile.max_repetitions)
+                start = len(column) + 1
+                self._walks[column] = {
+                    tuple(map(int, oid[start:].split("."))): value for oid, value in rows.items()
+                }
+        device = Device(self._profile, self._name, self._walks, self._system, energies)
+        if not device.readings:
+            raise UnknownDeviceError(f"profile {self._profile.name} finds nothing on {self._found}")
+        return device
+
+    async def _identify(self, session: Session, system: Mapping[str, Value]) -> Profile:
+        if len(self._profiles) == 1:
+            return self._profiles[0]
+        object_id, descr = text(system.get(SYS_OBJECT_ID)), text(system.get(SYS_DESCR))
+        for profile in rank(list(self._profiles), object_id, descr):
+            if await session.walk(profile.match.probe, 1, limit=1):
+                return profile
+        raise UnknownDeviceError(
+            f"no profile fits {self._found}. Known: "
+            f"{', '.join(profile.name for profile in self._profiles)}. If it is one of these "
+            "under another name, set `profile` to it; else write a profile (a TOML file, see "
+            "plugins/power/pdu_snmp/profile.py) and set `profile` to its path"
+        )
+
+    @property
+    def _found(self) -> str:
+        system = self._system or {}
+        object_id, descr = text(system.get(SYS_OBJECT_ID)), text(system.get(SYS_DESCR))
+        return f"a device with sysObjectID {object_id or 'absent'} and sysDescr {descr!r}"

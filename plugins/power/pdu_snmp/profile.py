@@ -1,0 +1,283 @@
+r"""PDU profiles: which SNMP objects of a PDU family mean what, as data.
+
+A profile is one TOML file: those in `profiles/`, and any that a user names by its path.
+
+    source = "PowerNet-MIB, rPDU2 tables"   # where the objects are documented
+    max_repetitions = 20    # GETBULK; old agents fall silent on big ones
+    batch = 40              # objects in one GET; halved by itself where an agent says tooBig
+    first_unit = 1          # the unit of a daisy chain that answers; others are NAME/UNIT
+
+    [match]                 # which devices; the longest sysObjectID wins
+    sys_object_id = ["1.3.6.1.4.1.318.1.3.4.6"]
+    sys_descr = "regular expression"        # for agents whose sysObjectID is wrong
+    probe = "1.3.6.1.4.1.318.1.1.26.4.3.1.5"  # must have a row; tried on unknown devices too
+
+    [info]                  # labels of pdu.info
+    vendor = "APC"
+    model = "1.3.6.1.4.1.318.1.1.26.2.1.8"  # also serial, firmware: an object
+    sys_descr = 'MN:(?P<model>\S+)'         # groups model, serial, firmware where objects lack
+
+    [sum]                   # where the device states no total: of which parts it is the sum
+    "pdu.power" = ["inlet.power", "phase.power"]    # the first that the device has
+
+    [[table]]
+    entity = "outlet"       # pdu, inlet, phase, breaker, outlet or environment
+    entry = "1.3.6.1.4.1.318.1.1.26.9.4.3.1"
+    index = "row"           # names of the instance's sub-identifiers, dotted: "unit.number.sensor"
+    fields = { unit = 2, number = 4, name = 3 }     # further names, each a column or an OID
+    key = "{number}"        # the entity's key, made of these names
+    where = { number = [1, 2] }     # rows that count; unless = {...} names those that do not
+    missing = [-1, "n/a"]   # raw values that mean "not available"
+    digits = "OID"          # an object with the decimal digits of the row: value / 10^digits
+    available = { column = 2, is = [1] }    # asked with each value: else the value is not known
+    values = [
+      { metric = "outlet.power", column = 7, unit = "W" },
+      { metric = "outlet.energy", column = 11, unit = "kWh", scale = 0.1 },
+    ]
+
+`unit` and `name` are special: the unit makes the PDU of which the row is a part, the name goes
+to outlet.info or environment.info. A value may have `sensor` (it stands in rows whose sub-
+identifier `sensor` is this), `basis` (for pdu.power: measured or estimated), `states` (raw value to
+state, for metrics with the label state), and its own `where`, `unless`, `missing`, `digits`,
+`prefix` (an object holding ENTITY-SENSOR-MIB's EntitySensorDataScale, RFC 3433). `unit` is one of
+`UNITS`, or depends on the row: `{ oid = "OID", is = { 7 = "Cel", 14 = "degF" } }`. Objects in other
+tables are looked up by the row's instance or the leading part of it that they have; a scalar is
+named without its `.0`. Where two values give the same metric of the same entity, the first counts.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from fractions import Fraction
+from functools import cache
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+
+from collector.catalog import power
+from collector.entity import Kind
+from collector.metric import Metric
+
+FOLDER = Path(__file__).parent / "profiles"
+
+KINDS = (Kind.PDU, Kind.INLET, Kind.PHASE, Kind.BREAKER, Kind.OUTLET, Kind.ENVIRONMENT)
+METRICS = {
+    metric.name: metric
+    for metric in vars(power).values()
+    if isinstance(metric, Metric) and metric.kind in KINDS
+}
+
+# A unit in which devices count: the metric's unit, the factor to it, what is added then.
+UNITS: dict[str, tuple[str, Fraction, Fraction]] = {
+    unit: (base, Fraction(factor), Fraction(offset))
+    for unit, base, factor, offset in (
+        ("W", "W", "1", "0"),
+        ("kW", "W", "1000", "0"),
+        ("VA", "{VA}", "1", "0"),
+        ("kVA", "{VA}", "1000", "0"),
+        ("Wh", "J", "3600", "0"),
+        ("kWh", "J", "3600000", "0"),
+        ("A", "A", "1", "0"),
+        ("mA", "A", "1/1000", "0"),
+        ("V", "V", "1", "0"),
+        ("mV", "V", "1/1000", "0"),
+        ("Hz", "Hz", "1", "0"),
+        ("1", "1", "1", "0"),
+        ("%", "1", "1/100", "0"),
+        ("Cel", "Cel", "1", "0"),
+        ("degF", "Cel", "5/9", "-160/9"),
+    )
+}
+
+Oid = Annotated[str, StringConstraints(pattern=r"^[012](\.\d+)+$")]
+Raw = int | str
+Names = dict[str, Raw]
+
+
+class Strict(BaseModel):
+    """A part of a profile; a misspelt key is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Match(Strict):
+    """Which devices a profile is for."""
+
+    sys_object_id: tuple[Oid, ...] = ()
+    sys_descr: str | None = None
+    probe: Oid
+
+
+class Info(Strict):
+    """Where the labels of pdu.info stand."""
+
+    vendor: str
+    model: Oid | None = None
+    serial: Oid | None = None
+    firmware: Oid | None = None
+    sys_descr: str | None = None
+
+
+class Unit(Strict):
+    """A unit that another object tells, row by row."""
+
+    oid: Oid
+    units: dict[int, str] = Field(alias="is")
+
+
+class Available(Strict):
+    """A column that says whether the row's value can be believed."""
+
+    column: int
+    values: frozenset[int] = Field(alias="is")
+
+
+class Value(Strict):
+    """One value of each row of a table."""
+
+    metric: str
+    column: int
+    unit: str | Unit = "1"
+    scale: float = 1
+    sensor: int | None = None
+    basis: str | None = None
+    states: dict[int, str] | None = None
+    where: dict[str, tuple[Raw, ...]] = {}
+    unless: dict[str, tuple[Raw, ...]] = {}
+    missing: tuple[Raw, ...] | None = None
+    digits: Oid | None = None
+    prefix: Oid | None = None
+
+    @model_validator(mode="after")
+    def _known(self) -> Value:
+        if self.metric not in METRICS:
+            raise ValueError(f"no metric {self.metric} of a PDU; there are {', '.join(METRICS)}")
+        metric = METRICS[self.metric]
+        if ("basis" in metric.labels) != (self.basis is not None):
+            raise ValueError(f"{self.metric}: basis goes with metrics that have this label")
+        if ("state" in metric.labels) != (self.states is not None):
+            raise ValueError(f"{self.metric}: states go with metrics that have the label state")
+        if self.states is None:
+            for unit in [self.unit] if isinstance(self.unit, str) else self.unit.units.values():
+                if unit not in UNITS or UNITS[unit][0] != metric.unit:
+                    raise ValueError(f"{self.metric} is in {metric.unit}: {unit} does not fit it")
+        return self
+
+
+class Table(Strict):
+    """A table, or a group of scalars, with the values to take from it."""
+
+    entity: str
+    entry: Oid
+    index: str = ""
+    fields: dict[str, int | Oid] = {}
+    key: str = "{number}"
+    where: dict[str, tuple[Raw, ...]] = {}
+    unless: dict[str, tuple[Raw, ...]] = {}
+    missing: tuple[Raw, ...] = ()
+    digits: Oid | None = None
+    available: Available | None = None
+    values: tuple[Value, ...]
+
+    @model_validator(mode="after")
+    def _fits(self) -> Table:
+        if self.entity not in {kind.word for kind in KINDS}:
+            raise ValueError(f"{self.entity}: not one of {', '.join(k.word for k in KINDS)}")
+        for value in self.values:
+            if METRICS[value.metric].kind is not self.kind:
+                raise ValueError(f"{value.metric} is not a metric of an {self.entity}")
+        return self
+
+    @property
+    def kind(self) -> Kind:
+        """The kind of entity that a row is."""
+        return next(kind for kind in KINDS if kind.word == self.entity)
+
+    def oid(self, column: int | str) -> str:
+        """The OID of a column of this table; an OID of another table stays itself."""
+        return f"{self.entry}.{column}" if isinstance(column, int) else column
+
+
+class Profile(Strict):
+    """One family of PDUs."""
+
+    name: str
+    source: str
+    max_repetitions: int = Field(default=20, ge=1, le=100)
+    batch: int = Field(default=40, ge=1, le=120)
+    first_unit: int = 1
+    match: Match
+    info: Info
+    sum: dict[str, tuple[str, ...]] = {}
+    table: tuple[Table, ...]
+
+    @model_validator(mode="after")
+    def _sums(self) -> Profile:
+        for total, parts in self.sum.items():
+            for name in (total, *parts):
+                if name not in METRICS:
+                    raise ValueError(f"sum: no metric {name} of a PDU")
+        return self
+
+    def columns(self) -> list[str]:
+        """All columns to walk once, none twice."""
+        found: list[str | None] = [self.info.model, self.info.serial, self.info.firmware]
+        for table in self.table:
+            found += [table.oid(column) for column in table.fields.values()]
+            found.append(table.digits)
+            found.append(table.oid(table.available.column) if table.available else None)
+            for value in table.values:
+                found += [table.oid(value.column), value.digits, value.prefix]
+                found.append(value.unit.oid if isinstance(value.unit, Unit) else None)
+        return list(dict.fromkeys(oid for oid in found if oid is not None))
+
+
+@cache
+def load(path: Path) -> Profile:
+    """Read a profile.
+
+    Raises:
+        OSError: The file cannot be read.
+        ValueError: It is no profile; the message names the file and each key that is wrong.
+    """
+    try:
+        return Profile(name=path.stem, **tomllib.loads(path.read_text()))
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"profile {path}: {error}") from error
+
+
+def find(name: str) -> list[Profile]:
+    """Return the candidates for a `profile` setting: `auto`, a shipped one's name, or a path.
+
+    Raises:
+        OSError: The file cannot be read.
+        ValueError: There is no such profile or it is wrong.
+    """
+    shipped = {path.stem: path for path in sorted(FOLDER.glob("*.toml"))}
+    if name == "auto":
+        return [load(path) for path in shipped.values()]
+    if name in shipped:
+        return [load(shipped[name])]
+    if name.endswith(".toml"):
+        return [load(Path(name))]
+    raise ValueError(f"no profile {name}: auto, {', '.join(shipped)}, or the path of a .toml file")
+
+
+def rank(profiles: list[Profile], object_id: str, descr: str) -> list[Profile]:
+    """Order profiles by how well they match a device; a probe decides among them.
+
+    First come those with the longest matching prefix of sysObjectID, then those whose expression
+    finds something in sysDescr (some agents send a malformed sysObjectID), then the rest.
+    """
+
+    def score(profile: Profile) -> int:
+        prefixes = (p for p in profile.match.sys_object_id if f"{object_id}.".startswith(f"{p}."))
+        longest = max((len(prefix.split(".")) for prefix in prefixes), default=0)
+        if longest:
+            return longest + 1
+        pattern = profile.match.sys_descr
+        return 1 if pattern and re.search(pattern, descr) else 0
+
+    return sorted(profiles, key=score, reverse=True)
