@@ -94,7 +94,7 @@ class Store:
 
     def evict(self, now: float) -> None:
         """Remove the series that were last seen longer ago than history reaches."""
-        for row in np.flatnonzero(self.expires < now - self._span):
+        for row in np.flatnonzero(self.expires[: len(self.series)] < now - self._span):
             key = self.series[row]
             if key is not None:
                 del self.index[key], self.by_metric[key.metric][key]
