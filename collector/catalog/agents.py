@@ -25,7 +25,7 @@ TOOL_CALLS = Metric(
     COUNTER,
     "{call}",
     Kind.AGENT,
-    "Tool calls by tool and outcome (ok, error).",
+    "Tool calls by tool and outcome (ok, error), as their spans' status says.",
     ("gen_ai.tool.name", "outcome"),
 )
 CALL_TIME = Metric(
@@ -41,8 +41,9 @@ SPANS = Metric(
     COUNTER,
     "{span}",
     Kind.SOURCE,
-    "Spans received by what became of them: counted, duplicate, other (no model or tool call), "
-    "overflow (past the cap on agents).",
+    "Spans received by what became of them: counted, overflow (counted, on the agent _OTHER, for "
+    "there are more agents than are told apart), duplicate, other (no model or tool call), "
+    "rejected (invalid ids).",
     ("outcome",),
 )
 REQUESTS = Metric(
@@ -50,13 +51,13 @@ REQUESTS = Metric(
     COUNTER,
     "{request}",
     Kind.SOURCE,
-    "OTLP requests received by HTTP status.",
-    ("http.response.status_code",),
+    "OTLP requests received by signal (traces, metrics, logs) and HTTP status.",
+    ("signal", "http.response.status_code"),
 )
 PENDING = Metric(
     "otlp.spans.pending",
     GAUGE,
     "{span}",
     Kind.SOURCE,
-    "Model calls that wait for the span of their agent.",
+    "Model and tool calls that wait for the span of their agent.",
 )

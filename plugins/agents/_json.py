@@ -1,0 +1,185 @@
+"""OTLP trace requests in JSON to spans.
+
+OTLP's JSON is that of protobuf but for ids, which are hex, and enums, which are numbers
+(opentelemetry.io/docs/specs/otlp, JSON Protobuf Encoding). Some senders write their names; both
+are taken. 64-bit integers are strings or numbers. Unknown fields are passed over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import orjson
+
+from plugins.agents._body import BodyError, Spans, TooLargeError, valid_ids
+from plugins.agents._genai import Scalar, Span, vocabulary
+
+MAX_VALUES = 4_000_000
+"""Values in a body at most; 64 MiB of spans have 3 million. An empty object in JSON takes three
+bytes, parsed it takes 64, so without this a small body could fill the memory."""
+
+_FAILED = (2, "STATUS_CODE_ERROR")
+
+Object = dict[str, Any]
+
+
+def decode(body: bytes) -> Spans:
+    """Read an ExportTraceServiceRequest in JSON.
+
+    Raises:
+        BodyError: The body is not one.
+        TooLargeError: It has more values than any exporter sends.
+    """
+    if sum(body.count(mark) for mark in (b",", b"{", b"[")) > MAX_VALUES:
+        raise TooLargeError(f"the request has more than {MAX_VALUES} values")
+    try:
+        request = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise BodyError(f"the body is no JSON: {error}") from error
+    if not isinstance(request, dict):
+        raise BodyError("the body is no JSON object")
+    taken: list[Span] = []
+    rejected = 0
+    for resource_spans in _objects(request, "resourceSpans"):
+        resource = _attributes(_object(resource_spans, "resource"), {"service.name": "service"})
+        service = resource.get("service")
+        for scope_spans in _objects(resource_spans, "scopeSpans"):
+            scope = _string(_object(scope_spans, "scope"), "name")
+            names = vocabulary(scope).names
+            for span in _objects(scope_spans, "spans"):
+                trace, own = _id(span, "traceId"), _id(span, "spanId")
+                if not valid_ids(trace, own):
+                    rejected += 1
+                    continue
+                taken.append(
+                    Span(
+                        trace,
+                        own,
+                        _id(span, "parentSpanId"),
+                        _string(span, "name"),
+                        scope,
+                        service if isinstance(service, str) else "",
+                        _nanoseconds(span, "startTimeUnixNano"),
+                        _nanoseconds(span, "endTimeUnixNano"),
+                        _object(span, "status").get("code") in _FAILED,
+                        _attributes(span, names),
+                    )
+                )
+    return Spans(taken, rejected)
+
+
+def encode(spans: Iterable[Span]) -> Object:
+    """Give spans as an ExportTraceServiceRequest, with the attributes that are read."""
+    scopes: dict[tuple[str, str], list[Object]] = {}
+    for span in spans:
+        names = {ours: name for name, ours in reversed([*vocabulary(span.scope).names.items()])}
+        scopes.setdefault((span.service, span.scope), []).append(
+            {
+                "traceId": span.trace.hex(),
+                "spanId": span.id.hex(),
+                "parentSpanId": span.parent.hex(),
+                "name": span.name,
+                "startTimeUnixNano": str(span.start),
+                "endTimeUnixNano": str(span.end),
+                "status": {"code": _FAILED[0]} if span.failed else {},
+                "attributes": [_pair(names[ours], value) for ours, value in span.facts.items()],
+            }
+        )
+    return {
+        "resourceSpans": [
+            {
+                "resource": {"attributes": [_pair("service.name", service)]},
+                "scopeSpans": [{"scope": {"name": scope}, "spans": held}],
+            }
+            for (service, scope), held in scopes.items()
+        ]
+    }
+
+
+def _pair(name: str, value: Scalar) -> Object:
+    field = {str: "stringValue", bool: "boolValue", int: "intValue", float: "doubleValue"}
+    return {
+        "key": name,
+        "value": {field[type(value)]: str(value) if type(value) is int else value},
+    }
+
+
+def _attributes(parent: Object, names: Mapping[str, str]) -> dict[str, Scalar]:
+    facts: dict[str, Scalar] = {}
+    for attribute in _objects(parent, "attributes"):
+        name = names.get(_string(attribute, "key"))
+        if name is not None and name not in facts:
+            value = _scalar(_object(attribute, "value"))
+            if value is not None:
+                facts[name] = value
+    return facts
+
+
+def _scalar(value: Object) -> Scalar | None:
+    """Give an AnyValue's value; None where it is an array, a list of pairs, bytes or nothing."""
+    for field, found in value.items():
+        try:
+            if field == "stringValue" and isinstance(found, str):
+                return found
+            if field == "boolValue" and isinstance(found, bool):
+                return found
+            if field == "intValue" and isinstance(found, int | str):
+                return int(found)
+            if field == "doubleValue" and isinstance(found, int | float | str):
+                return float(found)
+        except (ValueError, OverflowError):
+            pass
+        if field in ("stringValue", "boolValue", "intValue", "doubleValue") and found is not None:
+            raise BodyError(f"an attribute's {field} is none")
+    return None
+
+
+def _objects(parent: Object, field: str) -> Iterator[Object]:
+    found = parent.get(field)
+    if found is None:
+        return
+    if not isinstance(found, list):
+        raise BodyError(f"{field} is no array")
+    for one in found:
+        if not isinstance(one, dict):
+            raise BodyError(f"{field} holds what is no object")
+        yield one
+
+
+def _object(parent: Object, field: str) -> Object:
+    found = parent.get(field)
+    if found is None:
+        return {}
+    if not isinstance(found, dict):
+        raise BodyError(f"{field} is no object")
+    return found
+
+
+def _string(parent: Object, field: str) -> str:
+    found = parent.get(field)
+    if found is None:
+        return ""
+    if not isinstance(found, str):
+        raise BodyError(f"{field} is no string")
+    return found
+
+
+def _id(span: Object, field: str) -> bytes:
+    try:
+        return bytes.fromhex(_string(span, field))
+    except ValueError:
+        return b""
+
+
+def _nanoseconds(span: Object, field: str) -> int:
+    found = span.get(field)
+    if found is None:
+        return 0
+    try:
+        number = int(found) if isinstance(found, int | str) else -1
+    except ValueError:
+        number = -1
+    if not 0 <= number < 1 << 64:
+        raise BodyError(f"{field} is no count of nanoseconds")
+    return number

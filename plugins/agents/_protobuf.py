@@ -1,0 +1,146 @@
+"""OTLP trace requests in protobuf to spans.
+
+Parsed as a whole, a body could take 66 times its size in memory: 4 MiB of empty spans, two bytes
+each, took 265 MiB. So its envelope is walked here and its spans are parsed one at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from plugins.agents._body import BodyError, Spans, TooLargeError, valid_ids
+from plugins.agents._genai import Scalar, Span, vocabulary
+
+MAX_FIELDS = 250_000  # walked in one request; 64 MiB hold about 100,000 spans of model calls
+WHOLE = 65_536  # bytes; of a larger message only the small fields are parsed
+MAX_KEPT = 1024  # small fields of a large message; the SDKs allow 128 attributes a span
+SMALL = 4096  # bytes; names, ids and counts are smaller, prompts are what makes a span large
+
+_STATUS_ERROR = 2  # opentelemetry.proto.trace.v1.Status.StatusCode
+_SCALARS = frozenset(("string_value", "bool_value", "int_value", "double_value"))
+
+# Fields of opentelemetry/proto/{collector/trace,trace}/v1: the number, then the wire type.
+_VARINT, _EIGHT, _BYTES, _FOUR = 0, 1, 2, 5
+_RESOURCE_SPANS = _RESOURCE = _SCOPE = 1 << 3 | _BYTES
+_SCOPE_SPANS = _SPAN = 2 << 3 | _BYTES
+
+
+def decode(body: bytes) -> Spans:
+    """Read an ExportTraceServiceRequest in protobuf.
+
+    Raises:
+        BodyError: The body is not one.
+        TooLargeError: It has more parts than any exporter sends.
+    """
+    from google.protobuf.message import DecodeError
+
+    try:
+        return _decode(body)
+    except (DecodeError, IndexError) as error:
+        reason = str(error) or "it is cut short"
+        raise BodyError(f"the body is no ExportTraceServiceRequest: {reason}") from error
+
+
+def _decode(body: bytes) -> Spans:
+    from opentelemetry.proto.common.v1.common_pb2 import InstrumentationScope
+    from opentelemetry.proto.resource.v1.resource_pb2 import Resource
+    from opentelemetry.proto.trace.v1.trace_pb2 import Span as Message
+
+    walk = _Walk(body)
+    taken: list[Span] = []
+    rejected = 0
+    for resource_spans in walk.find(_RESOURCE_SPANS, 0, len(body)):
+        service = ""
+        for part in walk.find(_RESOURCE, *resource_spans):
+            for attribute in Resource.FromString(walk.message(*part)).attributes:
+                if attribute.key == "service.name":
+                    service = attribute.value.string_value
+        for scope_spans in walk.find(_SCOPE_SPANS, *resource_spans):
+            scope = ""
+            for part in walk.find(_SCOPE, *scope_spans):
+                scope = InstrumentationScope.FromString(walk.message(*part)).name
+            names = vocabulary(scope).names
+            for part in walk.find(_SPAN, *scope_spans):
+                span = Message.FromString(walk.message(*part))
+                facts: dict[str, Scalar] = {}
+                for attribute in span.attributes:
+                    name = names.get(attribute.key)
+                    if name is not None and name not in facts:
+                        value = attribute.value
+                        which = value.WhichOneof("value")
+                        if which in _SCALARS:
+                            facts[name] = getattr(value, which)
+                trace, own = span.trace_id, span.span_id
+                if valid_ids(trace, own):
+                    failed = span.status.code == _STATUS_ERROR
+                    start, end = span.start_time_unix_nano, span.end_time_unix_nano
+                    parent, name = span.parent_span_id, span.name
+                    taken.append(
+                        Span(trace, own, parent, name, scope, service, start, end, failed, facts)
+                    )
+                else:
+                    rejected += 1
+    return Spans(taken, rejected)
+
+
+class _Walk:
+    """Walks the fields of protobuf messages in place."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        self._left = MAX_FIELDS
+
+    def find(self, tag: int, start: int, end: int) -> Iterator[tuple[int, int]]:
+        """Yield where the fields with this tag of the message at start..end have their values."""
+        for found, _, value, stop in self.fields(start, end):
+            if found == tag:
+                yield value, stop
+
+    def message(self, start: int, end: int) -> bytes:
+        """Return the message at start..end, of a large one only its small fields."""
+        if end - start <= WHOLE:
+            return self._data[start:end]
+        small = [
+            self._data[field:stop]
+            for _, field, _, stop in self.fields(start, end)
+            if stop - field <= SMALL
+        ]
+        return b"".join(small[:MAX_KEPT])
+
+    def fields(self, at: int, end: int) -> Iterator[tuple[int, int, int, int]]:
+        """Yield tag, start, start of the value and end of each field of the message at at..end."""
+        while at < end:
+            self._left -= 1
+            if self._left < 0:
+                raise TooLargeError(f"the request has more than {MAX_FIELDS} parts")
+            field = at
+            tag, at = self._varint(at)
+            wire = tag & 7
+            if wire == _BYTES:
+                size, at = self._varint(at)
+                stop = at + size
+            elif wire == _VARINT:
+                _, stop = self._varint(at)
+            elif wire == _EIGHT:
+                stop = at + 8
+            elif wire == _FOUR:
+                stop = at + 4
+            else:
+                raise BodyError(f"byte {field} of the body begins no protobuf field")
+            if stop > end:
+                raise BodyError(f"the field at byte {field} of the body goes past its end")
+            yield tag, field, at, stop
+            at = stop
+
+    def _varint(self, at: int) -> tuple[int, int]:
+        data = self._data
+        number = shift = 0
+        while True:
+            byte = data[at]
+            at += 1
+            number |= (byte & 0x7F) << shift
+            if byte < 0x80:
+                return number, at
+            shift += 7
+            if shift > 63:
+                raise BodyError(f"byte {at} of the body is in a number of more than 64 bits")

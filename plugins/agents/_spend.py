@@ -1,0 +1,307 @@
+"""What agents spent: spans to counters, each call once and on its agent."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict, deque
+from typing import Generic, NamedTuple, TypeVar
+
+from collector.batch import Batch, Call
+from collector.catalog import agents
+from collector.entity import Entity, Kind
+from plugins.agents import _genai
+from plugins.agents._genai import TOKEN_TYPES, ModelCall, Span, ToolCall
+
+OTHER = "_OTHER"
+"""Takes what is past a cap: OpenTelemetry's word for values that are not listed."""
+
+UNKNOWN_SERVICE = "unknown_service"
+"""What OpenTelemetry's resource conventions call a service that does not name itself."""
+
+UNKNOWN = (None,) * len(TOKEN_TYPES)  # usage of a call whose span tells none
+
+REMEMBERED = 100_000  # spans, calls and response ids, each; about 15 MB when full
+MAX_WAITING = 100_000  # calls; past it the oldest are booked as they are
+MAX_CALLS = 100_000  # finished calls between two polls
+MAX_DEPTH = 64  # spans between a call and its agent; also ends loops of parents
+MAX_NAME = 200  # characters of a label's value
+SAME_CALL = 1_000_000_000  # ns; clocks of two processes that report one call differ by less
+_BELOW = b"<"  # before a span's key: the model call right below it
+IDLE = 24 * 3600.0  # seconds after which an agent is forgotten
+
+V = TypeVar("V")
+
+
+class Recent(Generic[V]):
+    """A mapping that keeps at least its last `size` entries and at most twice as many.
+
+    Entries are in two dictionaries; when the younger one is full, the older one is dropped.
+    """
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._young: dict[bytes, V] = {}
+        self._old: dict[bytes, V] = {}
+
+    def get(self, key: bytes) -> V | None:
+        """Return what was put last under the key, or None."""
+        value = self._young.get(key)
+        return value if value is not None else self._old.get(key)
+
+    def put(self, key: bytes, value: V) -> None:
+        """Remember the value; None is no value."""
+        if len(self._young) >= self._size and key not in self._young:
+            self._old, self._young = self._young, {}
+        self._young[key] = value
+
+
+class _Node(NamedTuple):
+    """A span as others see it that look for their agent above them."""
+
+    parent: bytes
+    agent: str
+
+
+class _Booked:
+    """A model call that was counted; `usage` says whether its tokens were."""
+
+    __slots__ = ("end", "response", "start", "usage")
+
+    def __init__(self, span: Span, call: ModelCall) -> None:
+        self.start = span.start
+        self.end = span.end
+        self.response = call.response
+        self.usage = False
+
+
+class _Item:
+    """A call that was reported, until it is booked."""
+
+    __slots__ = ("at", "call", "due", "key", "parent", "span")
+
+    def __init__(self, span: Span, call: ModelCall | ToolCall, due: float) -> None:
+        self.span = span
+        self.call = call
+        self.due = due
+        self.key = span.trace + span.id
+        self.parent = span.trace + span.parent if span.parent else b""
+        self.at: bytes | None = None  # the ancestor that it waits for
+
+
+class _Account:
+    """What one agent spent."""
+
+    def __init__(self, name: str, most: int) -> None:
+        self.entity: Entity = Kind.AGENT(name)
+        self.tokens: Counter[tuple[str, str]] = Counter()
+        self.calls: Counter[tuple[str, str]] = Counter()
+        self.seconds: dict[str, float] = defaultdict(float)
+        self.tools: Counter[tuple[str, str]] = Counter()
+        self.last = 0.0
+        self._most = most
+        self._names: dict[str, set[str]] = defaultdict(set)
+
+    def admit(self, label: str, value: str) -> str:
+        """Return the value, cut to size, or `_OTHER` where the label has too many already."""
+        value = value[:MAX_NAME]
+        names = self._names[label]
+        if value not in names:
+            if len(names) >= self._most:
+                return OTHER
+            names.add(value)
+        return value
+
+
+class Spend:
+    """Takes spans, in any order and more than once, and keeps the counters of all agents.
+
+    An agent is the one that a call's span names, else the one that the nearest of its ancestors
+    names, else the service. Ancestors come later than what is below them, so a call waits for
+    them, but not for longer than `settle`.
+
+    A call is counted once. A span that is sent again is known by its ids. Two instrumentations
+    of one call are known by the response id and by overlapping in time, for ids alone repeat
+    (Ollama draws them from 999), or by one span being the parent of the other.
+
+    Args:
+        settle: Seconds that a call waits for the span of its agent.
+        max_agents: Agents that are told apart.
+        max_names: Models, tools and error types, each, that are told apart for one agent.
+    """
+
+    def __init__(self, settle: float, max_agents: int, max_names: int) -> None:
+        self._settle = settle
+        self._max_agents = max_agents
+        self._max_names = max_names
+        self._nodes: Recent[_Node] = Recent(REMEMBERED)
+        self._seen: Recent[bool] = Recent(REMEMBERED)
+        self._booked: Recent[_Booked] = Recent(REMEMBERED)
+        self._waiting: dict[bytes, dict[_Item, None]] = defaultdict(dict)
+        self._due: deque[_Item] = deque()
+        self._pending = 0
+        self._accounts: dict[str, _Account] = {}
+        self._finished: deque[Call] = deque(maxlen=MAX_CALLS)
+        self._outcomes: Counter[str] = Counter()
+
+    def take(self, span: Span, now: float) -> None:
+        """Take one span; `now` is a clock in seconds that never goes back."""
+        key = span.trace + span.id
+        call = _genai.read(span)
+        if call is not None:
+            if self._seen.get(key):
+                self._outcomes["duplicate"] += 1
+                return
+            self._seen.put(key, True)
+        agent = _genai.agent(span)
+        self._nodes.put(key, _Node(span.trace + span.parent if span.parent else b"", agent))
+        if call is None:
+            self._outcomes["other"] += 1
+        else:
+            item = _Item(span, call, now + self._settle)
+            if agent:
+                self._book(item, agent, now)
+            else:
+                self._climb(item, item.parent, now)
+        for waiting in self._waiting.pop(key, ()):
+            self._pending -= 1
+            self._climb(waiting, key, now)
+
+    def reject(self, count: int) -> None:
+        """Take note of spans that cannot be taken."""
+        self._outcomes["rejected"] += count
+
+    def settle(self, now: float) -> None:
+        """Book the calls that have waited long enough and forget the agents that are gone."""
+        while self._due and (self._due[0].due <= now or len(self._due) > MAX_WAITING):
+            item = self._due.popleft()
+            if item.at is not None:
+                waiting = self._waiting[item.at]
+                del waiting[item]
+                if not waiting:
+                    del self._waiting[item.at]
+                self._pending -= 1
+                self._book(item, "", now)
+        for name in [n for n, a in self._accounts.items() if a.last < now - IDLE]:
+            del self._accounts[name]
+
+    def report(self, batch: Batch, source: Entity) -> None:
+        """Add all counters, and the model calls that were booked since the last time."""
+        for account in self._accounts.values():
+            entity = account.entity
+            for labels, tokens in account.tokens.items():
+                batch.add(agents.TOKENS, entity, float(tokens), *labels)
+            for labels, calls in account.calls.items():
+                batch.add(agents.CALLS, entity, float(calls), *labels)
+            for model, seconds in account.seconds.items():
+                batch.add(agents.CALL_TIME, entity, seconds, model)
+            for labels, calls in account.tools.items():
+                batch.add(agents.TOOL_CALLS, entity, float(calls), *labels)
+        for outcome, spans in self._outcomes.items():
+            batch.add(agents.SPANS, source, float(spans), outcome)
+        batch.add(agents.PENDING, source, float(self._pending))
+        while self._finished:
+            batch.call(self._finished.popleft())
+
+    def _climb(self, item: _Item, at: bytes, now: float) -> None:
+        """Look for the item's agent from the span `at` upwards; wait where one is missing."""
+        for _ in range(MAX_DEPTH):
+            if not at:
+                break
+            node = self._nodes.get(at)
+            if node is None:
+                self._waiting[at][item] = None
+                self._pending += 1
+                if item.at is None:
+                    self._due.append(item)
+                item.at = at
+                return
+            if node.agent:
+                self._book(item, node.agent, now)
+                return
+            at = node.parent
+        self._book(item, "", now)
+
+    def _book(self, item: _Item, agent: str, now: float) -> None:
+        """Count a call on the account of its agent; the service's where no agent is named."""
+        item.at = None
+        span, call = item.span, item.call
+        booked = None
+        if isinstance(call, ModelCall):
+            booked = self._twin(item, call)
+            if booked and (booked.usage or call.tokens == UNKNOWN):
+                self._outcomes["duplicate"] += 1
+                return
+        account, outcome = self._account(agent or span.service or UNKNOWN_SERVICE)
+        account.last = now
+        self._outcomes[outcome] += 1
+        if isinstance(call, ToolCall):
+            tool = account.admit("tool", call.tool)
+            account.tools[tool, "error" if call.failed else "ok"] += 1
+            return
+        model = account.admit("model", call.model)
+        timed = 0 < span.start <= span.end
+        if booked is None:
+            booked = _Booked(span, call)
+            error = account.admit("error", call.error) if call.error else ""
+            account.calls[model, error] += 1
+            if timed:
+                account.seconds[model] += (span.end - span.start) / 1e9
+        self._remember(item, call, booked)
+        if call.tokens == UNKNOWN:
+            return
+        booked.usage = True
+        for kind, tokens in zip(TOKEN_TYPES, call.tokens, strict=True):
+            if tokens is not None:
+                account.tokens[model, kind] += tokens
+        if timed:
+            self._finished.append(_finished(account.entity.key[0], model, span, call))
+
+    def _twin(self, item: _Item, call: ModelCall) -> _Booked | None:
+        """Find the same call as another instrumentation reported it, if it was counted."""
+        span = item.span
+        if call.response:
+            booked = self._booked.get(call.response.encode())
+            if (
+                booked is not None
+                and span.start <= booked.end + SAME_CALL
+                and booked.start <= span.end + SAME_CALL
+            ):
+                return booked
+        for key in (item.parent, _BELOW + item.key):
+            booked = self._booked.get(key)
+            if booked is not None and not (
+                call.response and booked.response and call.response != booked.response
+            ):
+                return booked
+        return None
+
+    def _remember(self, item: _Item, call: ModelCall, booked: _Booked) -> None:
+        self._booked.put(item.key, booked)
+        if item.parent:
+            self._booked.put(_BELOW + item.parent, booked)
+        if call.response:
+            self._booked.put(call.response.encode(), booked)
+
+    def _account(self, name: str) -> tuple[_Account, str]:
+        """Return the account of an agent and what becomes of a span that is counted on it."""
+        name = name[:MAX_NAME]
+        account = self._accounts.get(name)
+        if account is not None:
+            return account, "overflow" if name == OTHER else "counted"
+        outcome = "counted"
+        if len(self._accounts) - (OTHER in self._accounts) >= self._max_agents:
+            name, outcome = OTHER, "overflow"
+        return self._accounts.setdefault(name, _Account(name, self._max_names)), outcome
+
+
+def _finished(agent: str, model: str, span: Span, call: ModelCall) -> Call:
+    uncached, cached, written, output, reasoning = (tokens or 0 for tokens in call.tokens)
+    return Call(
+        agent=agent,
+        model=model,
+        start=span.start / 1e9,
+        end=span.end / 1e9,
+        prompt_tokens=uncached + cached + written,
+        cached_tokens=cached,
+        output_tokens=output + reasoning,
+        server=call.server,
+    )
