@@ -180,12 +180,17 @@ def field(text: bytes, name: bytes) -> int | None:
     Raises:
         ValueError: Something else follows it.
     """
-    start = 0 if text.startswith(name) else text.find(b"\n" + name) + 1
-    if start == 0 and not text.startswith(name):
+    if text.startswith(name):
+        start = len(name)
+    elif (line := text.find(b"\n" + name)) >= 0:
+        start = line + 1 + len(name)
+    else:
         return None
-    start += len(name)
     end = text.find(b"\n", start)
-    return int(text[start : end if end >= 0 else None].split(None, 1)[0])
+    try:
+        return int(text[start : end if end >= 0 else None].split(None, 1)[0])
+    except (IndexError, ValueError):
+        raise ValueError(f"field {name.decode()} holds no number") from None
 
 
 def _whole(descriptor: int) -> bytes:
