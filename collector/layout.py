@@ -34,7 +34,7 @@ class Layout:
         self._keys: list[SeriesKey | None] = []
         self._pieces: list[bytes] = []
         self._family: Rows = self.rows
-        self._numbers: dict[str, int] = {}
+        self._numbers: dict[tuple[str, str], int] = {}
         self._metrics: list[Metric] = []
 
     def refresh(self, now: float) -> bool:
@@ -86,7 +86,7 @@ class Layout:
             key = self._keys[row] = series[row]
             if key is not None:
                 self._pieces[row] = self._encode(key)
-                name = key.metric.prometheus
+                name = key.metric.prometheus, key.metric.instrument.value
                 if name not in self._numbers:
                     self._numbers[name] = len(self._metrics)
                     self._metrics.append(key.metric)
