@@ -17,6 +17,21 @@ POWER_AVERAGE = Metric(
     "gpu.power.average", GAUGE, "W", Kind.GPU, "Board power draw, averaged over 1 s by the driver."
 )
 POWER_LIMIT = Metric("gpu.power.limit", GAUGE, "W", Kind.GPU, "Enforced power limit.")
+POWER_LIMIT_SETTING = Metric(
+    "gpu.power.limit.setting",
+    GAUGE,
+    "W",
+    Kind.GPU,
+    "Power limits that are not in force: min and max that can be set, default, requested.",
+    ("setting",),
+)
+MEMORY_POWER = Metric(
+    "gpu.memory.power",
+    GAUGE,
+    "W",
+    Kind.GPU,
+    "Power of the GPU's memory, averaged by the driver; contained in w2t.gpu.power.",
+)
 MODULE_POWER = Metric(
     "gpu.module.power",
     GAUGE,
@@ -36,7 +51,23 @@ TEMPERATURE_MARGIN = Metric(
     GAUGE,
     "Cel",
     Kind.GPU,
-    "Degrees left until the GPU slows down; headroom, not a temperature.",
+    "Degrees below the highest temperature of operation (T.Limit); headroom, not a temperature.",
+)
+TEMPERATURE_LIMIT = Metric(
+    "gpu.temperature.limit",
+    GAUGE,
+    "Cel",
+    Kind.GPU,
+    "Temperature of a threshold: shutdown, slowdown, memory or gpu (highest in operation).",
+    ("threshold",),
+)
+TEMPERATURE_MARGIN_LIMIT = Metric(
+    "gpu.temperature.margin.limit",
+    GAUGE,
+    "Cel",
+    Kind.GPU,
+    "Value of w2t.gpu.temperature.margin at which a threshold is reached; zero or below.",
+    ("threshold",),
 )
 CLOCK = Metric("gpu.clock", GAUGE, "Hz", Kind.GPU, "Clock now.", ("domain",))
 CLOCK_LIMIT = Metric("gpu.clock.limit", GAUGE, "Hz", Kind.GPU, "Highest clock.", ("domain",))
@@ -63,6 +94,9 @@ MEMORY_UTILIZATION = Metric(
 )
 MEMORY_USED = Metric(
     "gpu.memory.used", GAUGE, "By", Kind.GPU, "Memory in use, what the driver reserves left out."
+)
+MEMORY_RESERVED = Metric(
+    "gpu.memory.reserved", GAUGE, "By", Kind.GPU, "Memory that driver and firmware keep."
 )
 MEMORY_LIMIT = Metric("gpu.memory.limit", GAUGE, "By", Kind.GPU, "Memory of the GPU.")
 PROCESSES = Metric(

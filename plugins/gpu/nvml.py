@@ -1,0 +1,171 @@
+"""NVIDIA GPUs by NVML (nvidia-ml-py), in a child process.
+
+How it is tested: specified, by the real pynvml over a library of our own that speaks NVML's binary
+interface, with the figures of real boards; not run on a GPU yet.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from pydantic import Field, PrivateAttr
+
+from collector.batch import Batch
+from collector.catalog import gpu
+from collector.childmain import doing
+from collector.metric import Metric
+from collector.plugin import Plugin
+
+if TYPE_CHECKING:
+    from plugins.gpu._nvml_device import Device
+
+log = logging.getLogger(__name__)
+
+LIBRARY = "libnvidia-ml.so.1"
+_DRIVER_FILES = ("/dev/nvidiactl", "/proc/driver/nvidia")
+_LIBRARY_CACHE = "/etc/ld.so.cache"
+
+
+class Nvml(Plugin):
+    """All NVIDIA GPUs of this host, through the driver's management library.
+
+    Per GPU and poll there is one `nvmlDeviceGetFieldValues` and a handful of cheap calls. What is
+    not supported is absent and not asked for again for 5 minutes. A GPU that fails is reported and
+    does not keep the others from being read.
+
+    A process is linked to each GPU on which it has a compute context, always with share 1: the link
+    says that it is there. How much of the GPU it used is `w2t.gpu.process.utilization`, which has
+    its own time, so that links do not come and go with the load.
+    """
+
+    driver_bound: ClassVar[bool] = True
+    metrics: ClassVar[tuple[Metric, ...]] = tuple(
+        value for value in vars(gpu).values() if isinstance(value, Metric)
+    )
+
+    interval: float = Field(default=1.0, gt=0, description="Seconds between two polls.")
+    slow_interval: float = Field(
+        default=10.0,
+        gt=0,
+        description="Seconds between two reads of what is dear or rarely changes: processes, "
+        "limits, names. NVML serialises callers, so dear calls slow down the workload.",
+    )
+
+    _nvml: Any = PrivateAttr(default=None)
+    _driver: str = PrivateAttr(default="")
+    _devices: dict[str, Device] = PrivateAttr(default_factory=dict)
+    _unlisted: dict[int, Exception] = PrivateAttr(default_factory=dict)
+    _count: int = PrivateAttr(default=-1)
+    _slow_due: float = PrivateAttr(default=0.0)
+
+    @classmethod
+    def detect(cls) -> list[dict[str, Any]]:
+        """Return one config where a driver or its library is there; neither is touched."""
+        folders = os.environ.get("LD_LIBRARY_PATH", "").split(":")
+        places = (*_DRIVER_FILES, *(f"{folder}/{LIBRARY}" for folder in folders if folder))
+        if any(Path(place).exists() for place in places):
+            return [{}]
+        try:
+            return [{}] if LIBRARY.encode() in Path(_LIBRARY_CACHE).read_bytes() else []
+        except OSError:
+            return []
+
+    def open(self) -> None:
+        """Load and start NVML.
+
+        Raises:
+            NvmlError: There is no library, or no driver; the message says what to do.
+        """
+        import pynvml
+
+        from plugins.gpu._nvml_calls import NvmlError
+
+        doing("nvmlInit")
+        try:
+            pynvml.nvmlInit()
+            self._nvml = pynvml
+            self._driver = pynvml.nvmlSystemGetDriverVersion()
+        except pynvml.NVMLError_LibraryNotFound as error:
+            raise NvmlError(
+                f"{LIBRARY} is not found: install NVIDIA's driver, or run the container with "
+                "NVIDIA's container toolkit (NVIDIA_DRIVER_CAPABILITIES=utility)"
+            ) from error
+        except pynvml.NVMLError_DriverNotLoaded as error:
+            raise NvmlError(
+                "NVIDIA's driver is not loaded: modprobe nvidia, or see the kernel log"
+            ) from error
+        except pynvml.NVMLError as error:
+            raise NvmlError(f"nvmlInit: {error}") from error
+
+    def poll(self, batch: Batch) -> None:
+        """Read all GPUs.
+
+        Raises:
+            NvmlError: The driver is gone.
+        """
+        from plugins.gpu._nvml_calls import GoneError
+
+        count = self._ask_count()
+        slow = batch.at >= self._slow_due or batch.at < self._slow_due - self.slow_interval
+        if slow or count != self._count:
+            self._list(count, batch)
+            self._slow_due = batch.at + self.slow_interval
+            slow = True
+        batch.add(gpu.COUNT, batch.host, float(count))
+        for index, error in self._unlisted.items():
+            batch.failed(None, type(error)(f"GPU with index {index}: {error}"))
+        for device in self._devices.values():
+            try:
+                device.read(batch, self._driver, slow=slow)
+            except GoneError as error:
+                batch.failed(device.entity, error)
+
+    def close(self) -> None:
+        """End NVML."""
+        if self._nvml is not None:
+            self._nvml.nvmlShutdown()
+            self._nvml = None
+
+    def _ask_count(self) -> int:
+        from plugins.gpu._nvml_calls import NvmlError
+
+        doing("nvmlDeviceGetCount")
+        try:
+            return int(self._nvml.nvmlDeviceGetCount())
+        except self._nvml.NVMLError as error:
+            raise NvmlError(f"nvmlDeviceGetCount: {error}") from error
+
+    def _list(self, count: int, batch: Batch) -> None:
+        """Find the GPUs that are there; those that stay keep what is known of them."""
+        from plugins.gpu._nvml_calls import NvmlError
+        from plugins.gpu._nvml_device import Device
+
+        by_index = {device.index: device for device in self._devices.values()}
+        devices: dict[str, Device] = {}
+        self._unlisted = {}
+        for index in range(count):
+            doing(f"nvmlDeviceGetHandleByIndex of {index}")
+            try:
+                handle = self._nvml.nvmlDeviceGetHandleByIndex(index)
+                uuid = self._nvml.nvmlDeviceGetUUID(handle)
+            except self._nvml.NVMLError as error:
+                # A lost GPU can keep its index but give no handle; what we know as that one fails
+                # by itself when it is read.
+                if index in by_index:
+                    devices[by_index[index].entity.key[-1]] = by_index[index]
+                else:
+                    self._unlisted[index] = NvmlError(str(error))
+                continue
+            device = self._devices.get(uuid)
+            if device is None:
+                device = Device(handle, index, uuid, batch.host, time.time())
+            device.index, device.calls.handle = index, handle
+            devices[uuid] = device
+        for uuid in self._devices.keys() - devices.keys():
+            log.warning("%s is no longer among the GPUs that the driver lists", uuid)
+        self._devices = devices
+        self._count = count
