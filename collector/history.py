@@ -125,17 +125,55 @@ class History:
                 del blocks[number]
 
 
+# Readings are decimal numbers: most are a whole multiple of one of these, which deltas of integers
+# take less room for than the bits of doubles.
+_SCALES = np.array([1.0, 10.0, 100.0, 1e3, 1e4, 1e5, 1e6])
+_BITS = len(_SCALES)  # instead of a scale: the row is kept as the bits of its doubles
+
+
 def _pack(block: Floats) -> bytes:
-    full = np.full((CHUNK, SLOTS), np.nan)
-    full[: block.shape[1]] = block.T
-    bits = full.view(np.uint64)
-    bits[:, 1:] ^= bits[:, :-1].copy()
-    shuffled = np.ascontiguousarray(bits.view(np.uint8).reshape(-1, 8).T)
-    packed: bytes = isal_zlib.compress(shuffled, 1)
-    return packed
+    values = np.full((CHUNK, SLOTS), np.nan)
+    values[: block.shape[1]] = block.T
+    gaps = np.isnan(values)
+    scale = np.full(CHUNK, _BITS, np.uint8)
+    data = values.view(np.int64).copy()
+    with np.errstate(all="ignore"):
+        for index in range(_BITS - 1, -1, -1):
+            scaled = np.rint(values * _SCALES[index])
+            exact = (scaled / _SCALES[index] == values) & (np.abs(scaled) < 2**53)
+            exact &= ~((scaled == 0) & np.signbit(values))
+            rows = (exact | gaps).all(axis=1)
+            scale[rows] = index
+            data[rows] = np.where(gaps, 0, scaled)[rows].astype(np.int64)
+    whole = scale < _BITS
+    data[whole] = _hold(data[whole], gaps[whole])
+    first = data[:, :1].copy()
+    data[whole, 1:] = np.diff(data[whole], axis=1)
+    data[~whole, 1:] ^= data[~whole, :-1].copy()
+    data[:, :1] = first
+    data = (data << 1) ^ (data >> 63)  # zigzag: small negative deltas have high bytes of zero too
+    shuffled = np.ascontiguousarray(data.view(np.uint8).reshape(-1, 8).T)
+    return isal_zlib.compress(scale.tobytes() + np.packbits(gaps).tobytes() + shuffled.tobytes(), 1)
+
+
+def _hold(data: NDArray[np.int64], gaps: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Let gaps hold the value before them, so that they cost nothing."""
+    last = np.where(gaps, 0, np.arange(SLOTS))
+    np.maximum.accumulate(last, axis=1, out=last)
+    return np.take_along_axis(data, last, axis=1)
 
 
 def _unpack(packed: bytes) -> Floats:
-    shuffled = np.frombuffer(isal_zlib.decompress(packed), np.uint8).reshape(8, -1)
-    bits = np.ascontiguousarray(shuffled.T).view(np.uint64).reshape(CHUNK, SLOTS)
-    return np.bitwise_xor.accumulate(bits, axis=1).view(np.float64).T
+    raw = isal_zlib.decompress(packed)
+    scale = np.frombuffer(raw, np.uint8, CHUNK)
+    bits = np.frombuffer(raw, np.uint8, CHUNK * SLOTS // 8, CHUNK)
+    gaps = np.unpackbits(bits).reshape(CHUNK, SLOTS).astype(bool)
+    shuffled = np.frombuffer(raw, np.uint8, offset=CHUNK + CHUNK * SLOTS // 8).reshape(8, -1)
+    data = np.ascontiguousarray(shuffled.T).view(np.int64).reshape(CHUNK, SLOTS)
+    data = (data >> 1 & np.int64(2**63 - 1)) ^ -(data & 1)
+    whole = scale < _BITS
+    values = np.empty((CHUNK, SLOTS))
+    values[whole] = np.cumsum(data[whole], axis=1) / _SCALES[scale[whole], None]
+    values[~whole] = np.bitwise_xor.accumulate(data[~whole], axis=1).view(np.float64)
+    values[gaps] = np.nan
+    return values.T
