@@ -95,7 +95,9 @@ def holders(root: Path, inodes: Iterable[str], pids: Iterable[int]) -> set[int]:
         PermissionError: No holder was found, and some processes may not be looked into.
     """
     wanted = {f"socket:[{inode}]" for inode in inodes}
-    found = set()
+    found: set[int] = set()
+    if not wanted:
+        return found
     refused: PermissionError | None = None
     for pid in pids:
         try:
