@@ -116,7 +116,8 @@ class Endpoint:
         except aiohttp.ClientError as error:
             if isinstance(error, OSError):
                 raise
-            raise AnswerError(f"{self.url}: {type(error).__name__} {error}") from error
+            message = " ".join(str(error).split())  # of several lines it makes one
+            raise AnswerError(f"{self.url}: {type(error).__name__} {message}") from error
 
     async def close(self) -> None:
         """Close the connection."""
