@@ -154,12 +154,12 @@ class Attribution:
         shares: dict[Entity | None, float] = defaultdict(float)  # None: no engine
         for link in self._topology.children(device, Kind.ENGINE, step.end):
             shares[link.child] += link.share
-        for link in self._topology.children(device, Kind.PROCESS, step.end):
-            engines = self._topology.parents(link.child, Kind.ENGINE, step.end)
+        for process, use in self._use(device, step).items():
+            engines = self._topology.parents(process, Kind.ENGINE, step.end)
             for up in engines:
-                shares[up.parent] += link.share / len(engines)
+                shares[up.parent] += use / len(engines)
             if not engines:
-                shares[None] += link.share
+                shares[None] += use
         left = joules
         for user, part in _divide(joules, shares).items():
             if user is None:
@@ -172,6 +172,18 @@ class Attribution:
                 self._spend.serve((user, model), *step[:2], energy, **served[model])
                 left -= energy
         self._gpus_left[device] += max(left, 0.0)
+
+    def _use(self, device: Entity, step: _Step) -> dict[Entity, float]:
+        """How much of a GPU each of its processes uses; all the same where that is not known."""
+        links = self._topology.children(device, Kind.PROCESS, step.end)
+        used = {
+            link.child: self._store.latest(
+                step.now, gpu.PROCESS_UTILIZATION, device, link.child.key[1]
+            )
+            or 0.0
+            for link in links
+        }
+        return used if any(used.values()) else {link.child: 1.0 for link in links}
 
     def _tokens(self, engine: Entity, step: _Step) -> dict[str, dict[str, float]]:
         """Tokens by model of what an engine did in the step."""

@@ -103,7 +103,7 @@ def _run(options: argparse.Namespace) -> int:
         logging.getLogger().setLevel(daemon.config.settings.daemon.log_level.upper())
     try:
         asyncio.run(daemon.run())
-    except OSError as error:
+    except (OSError, ValueError) as error:  # an address or an endpoint that cannot be used
         logging.getLogger(__name__).error("%s", error)
         return 1
     return 0

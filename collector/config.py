@@ -9,10 +9,11 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from collector import plugin, toml
 from collector.plugin import Plugin, PluginError
+from collector.secret import Secret
 
 log = logging.getLogger(__name__)
 
@@ -71,9 +72,11 @@ class Otlp(Section):
 
     endpoint: str = Field(description="http://host:4318 or, for gRPC, http://host:4317.")
     protocol: Literal["http/protobuf", "grpc"] = "http/protobuf"
-    headers: dict[str, SecretStr] = {}
-    interval: float = Field(default=10.0, gt=0)
-    timeout: float = Field(default=5.0, gt=0)
+    headers: dict[str, Secret] = Field(
+        default={}, description='Sent along; each `"text"`, `{ file = "…" }` or `{ env = "…" }`.'
+    )
+    interval: float = Field(default=10.0, gt=0, description="Seconds between two pushes.")
+    timeout: float = Field(default=5.0, gt=0, description="Seconds that one attempt may take.")
     compression: Literal["gzip", "none"] = "gzip"
 
 

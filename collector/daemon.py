@@ -10,18 +10,22 @@ import signal
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack, suppress
+from typing import TYPE_CHECKING
 
 from collector import __version__, api, placement, systemd, web
 from collector.attribution import Attribution
 from collector.batch import Batch
 from collector.catalog import selfmetrics
-from collector.config import Config, ConfigError, Configured
+from collector.config import Config, ConfigError, Configured, Otlp
 from collector.entity import Kind
 from collector.metric import Metric
 from collector.poller import STALE, Source
 from collector.store import Store
 from collector.topology import Topology
 from collector.worker import Worker
+
+if TYPE_CHECKING:
+    from collector.otlp import OtlpPush
 
 log = logging.getLogger(__name__)
 
@@ -56,6 +60,8 @@ class Daemon:
         self._reader = Worker("config")
         self._reload_ok = True
         self._reload_at = time.time()
+        self._push: OtlpPush | None = None
+        self._headers = _reveal(settings.exporters.otlp)
         self._place()
 
     async def run(self) -> None:
@@ -79,6 +85,9 @@ class Daemon:
                 _repeat("attribution", settings.attribution.interval, self._attribute),
                 _repeat("housekeeping", HOUSEKEEPING, self._keep_house),
             ]
+            if settings.exporters.otlp:
+                self._push = self._otlp(settings.exporters.otlp)
+                works.append(self._push.run())
             if interval := systemd.watchdog_interval():
                 works.append(_repeat("watchdog", interval, _feed_watchdog))
             for work in works:
@@ -174,7 +183,37 @@ class Daemon:
         batch.add(selfmetrics.LOOP_LAG, daemon, late)
         batch.add(selfmetrics.CPU_TIME, daemon, usage.ru_utime + usage.ru_stime)
         batch.add(selfmetrics.MEMORY, daemon, float(resident))
+        if self._push:
+            self._push.samples(batch)
         self.store.write(batch, "self", STALE * HOUSEKEEPING)
+
+    def _otlp(self, settings: Otlp) -> OtlpPush:
+        from collector.otlp import OtlpPush
+
+        host = self.host.key[0]
+        return OtlpPush(
+            self.store,
+            settings.endpoint,
+            protocol=settings.protocol,
+            headers=self._headers,
+            interval=settings.interval,
+            timeout=settings.timeout,
+            compression=settings.compression,
+            resource={
+                "service.name": "w2t",
+                "service.instance.id": host,
+                "service.version": __version__,
+                "host.name": host,
+            },
+        )
+
+
+def _reveal(settings: Otlp | None) -> dict[str, str]:
+    headers = settings.headers if settings else {}
+    try:
+        return {name: secret.reveal() for name, secret in headers.items()}
+    except (OSError, LookupError) as error:
+        raise ConfigError([f"exporters.otlp.headers: {error}"]) from error
 
 
 def _feed_watchdog(now: float, late: float) -> None:

@@ -83,10 +83,10 @@ class Store:
         """Rows of the series that are not stale, ascending."""
         return np.flatnonzero(self.expires > now)
 
-    def latest(self, metric: Metric, entity: Entity, *labels: str) -> tuple[float, float] | None:
-        """Return (time, value) of one series, or None where there is none."""
+    def latest(self, now: float, metric: Metric, entity: Entity, *labels: str) -> float | None:
+        """Return the value of one series, or None where there is none or it is stale."""
         row = self.index.get(SeriesKey(metric, entity, labels))
-        return None if row is None else (float(self.time[row]), float(self.value[row]))
+        return float(self.value[row]) if row is not None and self.expires[row] > now else None
 
     def read(self, rows: Rows, start: float, end: float) -> tuple[Floats, Floats]:
         """Return slot times [n] and values [n, len(rows)] of the history; gaps are NaN."""
