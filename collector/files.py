@@ -18,6 +18,7 @@ from pathlib import Path
 # (fs/seq_file.c, seq_read_iter).
 _PAGE = 4096
 _WHOLE = _PAGE // 2
+_NUMBER = 64
 _REST = 1 << 16
 _LONGEST = 1 << 24
 
@@ -63,13 +64,8 @@ class Files:
             kept = self._kept.get(path)
             return _whole(kept) if kept is not None else self._first(path)
         except OSError as error:
-            if error.errno in _ABSENT:
-                return None
-            if error.errno in _GONE:
-                self._vanished |= path in self._kept
-                self._drop(path)
-                return None
-            raise self._explained(path, error) from error
+            self._absent(path, error)
+            return None
 
     def number(self, path: str) -> int | None:
         """Read a file that holds one whole number; None as for `read`.
@@ -78,13 +74,17 @@ class Files:
             OSError: It could not be read.
             ValueError: It holds no number.
         """
-        data = self.read(path)
-        if data is None:
-            return None
         try:
-            return int(data)
+            return int(pread(self._kept[path], _NUMBER, 0))
+        except OSError as error:
+            self._absent(path, error)
+            return None
+        except (KeyError, ValueError):
+            data = self.read(path)  # not open yet, or in need of a message
+        try:
+            return None if data is None else int(data)
         except ValueError:
-            raise ValueError(f"{self._base}{path} holds no number but {data[:40]!r}") from None
+            raise ValueError(f"{self._base}{path} holds no number but {data!r:.60}") from None
 
     def text(self, path: str) -> str:
         """Read a name that does not change, without keeping it open; "" where none can be had."""
@@ -158,6 +158,14 @@ class Files:
         descriptor = self._kept.pop(path, None)
         if descriptor is not None:
             os.close(descriptor)
+
+    def _absent(self, path: str, error: OSError) -> None:
+        """Return where the error means that there is no value; raise where it is one."""
+        if error.errno in _GONE:
+            self._vanished |= path in self._kept
+            self._drop(path)
+        elif error.errno not in _ABSENT:
+            raise self._explained(path, error) from error
 
     def _explained(self, path: str, error: OSError) -> OSError:
         place = self._base + path

@@ -9,6 +9,7 @@ from pydantic import Field, PrivateAttr
 
 from collector.batch import Batch
 from collector.catalog import host
+from collector.entity import Kind
 from collector.files import Files
 from collector.metric import Metric
 from collector.plugin import Plugin
@@ -46,3 +47,10 @@ class Edac(Plugin):
     def close(self) -> None:
         """Close the files."""
         self._files.close()
+
+    def record(self, folder: Path) -> None:
+        """Save the files that one poll reads."""
+        self.open()
+        self.poll(Batch(Kind.HOST("recorded"), 0.0, self.metrics))
+        self._files.save(folder / "input" / "root")
+        self.close()

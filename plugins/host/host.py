@@ -63,10 +63,7 @@ class Host(Plugin):
     interval: float = Field(default=1.0, gt=0, description="Seconds between two polls.")
     root: Path = Field(default=Path("/"), description="Where `proc`, `sys` and `etc` are.")
 
-    _files: Files = PrivateAttr()
-    _info: tuple[str, ...] = PrivateAttr()
-    _throttles: dict[str, list[str]] = PrivateAttr()
-    _highest: dict[str, int] = PrivateAttr(default_factory=dict)
+    _reader: _Reader = PrivateAttr()
 
     @classmethod
     def detect(cls) -> list[dict[str, Any]]:
@@ -81,8 +78,34 @@ class Host(Plugin):
         """
         if not (self.root / "proc/stat").exists():
             raise FileNotFoundError(f"{self.root} has no proc/stat: mount the host's /proc there")
-        self._files = Files(self.root)
-        text = self._files.text
+        self._reader = _Reader(self.root)
+
+    def poll(self, batch: Batch) -> None:
+        """Read each file; one that cannot be read is reported and the others are kept."""
+        self._reader.read(batch)
+
+    def close(self) -> None:
+        """Close the files."""
+        self._reader.files.close()
+
+    def record(self, folder: Path) -> None:
+        """Save the files that one poll reads."""
+        self.open()
+        try:
+            self.poll(Batch(Kind.HOST("recorded"), 0.0, self.metrics))
+            self._reader.files.save(folder / "input" / "root")
+        finally:
+            self.close()
+
+
+class _Reader:
+    """The files, and what is kept between polls; apart, as fields of a model are slow to reach."""
+
+    def __init__(self, root: Path) -> None:
+        self.files = Files(root)
+        self._throttles: dict[str, list[str]] = {}
+        self._highest: dict[str, int] = {}
+        text = self.files.text
         kernel = "proc/sys/kernel"
         self._info = (
             _os_name(text("etc/os-release") or text("usr/lib/os-release")),
@@ -91,10 +114,9 @@ class Host(Plugin):
             text(f"{kernel}/random/boot_id"),
         )
 
-    def poll(self, batch: Batch) -> None:
-        """Read each file; one that cannot be read is reported and the others are kept."""
+    def read(self, batch: Batch) -> None:
         batch.add(host.INFO, batch.host, 1.0, *self._info)
-        for read in (
+        for part in (
             self._stat,
             self._load,
             self._memory,
@@ -104,22 +126,9 @@ class Host(Plugin):
             self._hung_tasks,
         ):
             try:
-                read(batch)
+                part(batch)
             except (OSError, ValueError) as error:
                 batch.failed(batch.host, error)
-
-    def close(self) -> None:
-        """Close the files."""
-        self._files.close()
-
-    def record(self, folder: Path) -> None:
-        """Save the files that one poll reads."""
-        self.open()
-        try:
-            self.poll(Batch(Kind.HOST("recorded"), 0.0, self.metrics))
-            self._files.save(folder / "input" / "root")
-        finally:
-            self.close()
 
     def _stat(self, batch: Batch) -> None:
         text = self._read("proc/stat")
@@ -133,7 +142,7 @@ class Host(Plugin):
     def _load(self, batch: Batch) -> None:
         for window, load in zip(_WINDOWS, self._read("proc/loadavg").split(), strict=False):
             batch.add(host.LOAD, batch.host, float(load), window)
-        uptime = self._files.read("proc/uptime")
+        uptime = self.files.read("proc/uptime")
         if uptime is not None:
             batch.add(host.UPTIME, batch.host, float(uptime.split()[0]))
 
@@ -147,9 +156,7 @@ class Host(Plugin):
     def _pressure(self, batch: Batch) -> None:
         for resource, stalls in _STALLS.items():
             # Absent where the kernel was built or booted without PSI.
-            for stall, total in _TOTAL.findall(
-                self._files.read(f"proc/pressure/{resource}") or b""
-            ):
+            for stall, total in _TOTAL.findall(self.files.read(f"proc/pressure/{resource}") or b""):
                 if stall in stalls:
                     seconds = int(total) / _MICRO
                     batch.add(host.PRESSURE_TIME, batch.host, seconds, resource, stall.decode())
@@ -165,38 +172,38 @@ class Host(Plugin):
         batch.add(host.OOM_KILLS, batch.host, field(text, b"oom_kill "))
 
     def _cpus(self, batch: Batch) -> None:
-        if self._files.changed(_CPUS):
+        if self.files.changed(_CPUS):
             self._throttles = self._find_throttles()
-        online = self._files.read(f"{_CPUS}/online")
+        online = self.files.read(f"{_CPUS}/online")
         if online is not None:
             batch.add(host.CPU_COUNT, batch.host, _count(online.decode()))
         for scope, paths in self._throttles.items():
-            counts = [count for path in paths if (count := self._files.number(path)) is not None]
+            counts = [count for path in paths if (count := self.files.number(path)) is not None]
             if counts:
                 batch.add(host.CPU_THROTTLES, batch.host, sum(counts), scope)
 
     def _hung_tasks(self, batch: Batch) -> None:
-        count = self._files.read("proc/sys/kernel/hung_task_detect_count")
+        count = self.files.read("proc/sys/kernel/hung_task_detect_count")
         if count is not None:
             batch.add(host.HUNG_TASKS, batch.host, int(count))
 
     def _find_throttles(self) -> dict[str, list[str]]:
         """Find one file for each core and package: its threads all show the same count."""
         found: dict[str, dict[tuple[str, ...], str]] = {"core": {}, "package": {}}
-        for cpu in filter(_CPU.fullmatch, self._files.names(_CPUS)):
-            if not self._files.names(f"{_CPUS}/{cpu}/thermal_throttle"):
+        for cpu in filter(_CPU.fullmatch, self.files.names(_CPUS)):
+            if not self.files.names(f"{_CPUS}/{cpu}/thermal_throttle"):
                 continue
-            package = self._files.text(f"{_CPUS}/{cpu}/topology/physical_package_id")
-            core = self._files.text(f"{_CPUS}/{cpu}/topology/core_id")
+            package = self.files.text(f"{_CPUS}/{cpu}/topology/physical_package_id")
+            core = self.files.text(f"{_CPUS}/{cpu}/topology/core_id")
             for scope, place in (("core", (package, core)), ("package", (package,))):
                 path = f"{_CPUS}/{cpu}/thermal_throttle/{scope}_throttle_count"
                 found[scope].setdefault(place, path)
         return {scope: list(paths.values()) for scope, paths in found.items()}
 
     def _read(self, path: str) -> bytes:
-        data = self._files.read(path)
+        data = self.files.read(path)
         if not data:
-            raise FileNotFoundError(f"{self.root / path} is not there or empty")
+            raise FileNotFoundError(f"{self.files.root / path} is not there or empty")
         return data
 
     def _rising(self, name: str, count: int) -> int:

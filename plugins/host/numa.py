@@ -50,8 +50,9 @@ class Numa(Plugin):
         Raises:
             FileNotFoundError: There are no nodes.
         """
-        if self._files.changed(_FOLDER):
-            found = [_NODE.fullmatch(name) for name in self._files.names(_FOLDER)]
+        files = self._files
+        if files.changed(_FOLDER):
+            found = [_NODE.fullmatch(name) for name in files.names(_FOLDER)]
             self._nodes = [
                 (f"{_FOLDER}/{node[0]}", Kind.NUMA_NODE(*batch.host.key, node[1]))
                 for node in found
@@ -62,7 +63,7 @@ class Numa(Plugin):
         for path, node in self._nodes:
             batch.link(node, batch.host)
             try:
-                self._read(batch, path, node)
+                _read(files, batch, path, node)
             except (OSError, ValueError) as error:
                 batch.failed(node, error)
 
@@ -79,16 +80,17 @@ class Numa(Plugin):
         finally:
             self.close()
 
-    def _read(self, batch: Batch, path: str, node: Entity) -> None:
-        memory = self._files.read(f"{path}/meminfo") or b""
-        prefix = b"Node %s " % node.key[-1].encode()
-        for metric, name in (
-            (host.NUMA_MEMORY_LIMIT, b"MemTotal:"),
-            (host.NUMA_MEMORY_FREE, b"MemFree:"),
-        ):
-            kilobytes = field(memory, prefix + name)
-            if kilobytes is not None:
-                batch.add(metric, node, float(kilobytes * _KB))
-        for line in (self._files.read(f"{path}/numastat") or b"").splitlines():
-            outcome, pages = line.split()
-            batch.add(host.NUMA_ALLOCATIONS, node, float(pages), outcome.decode())
+
+def _read(files: Files, batch: Batch, path: str, node: Entity) -> None:
+    memory = files.read(f"{path}/meminfo") or b""
+    prefix = b"Node %s " % node.key[-1].encode()
+    for metric, name in (
+        (host.NUMA_MEMORY_LIMIT, b"MemTotal:"),
+        (host.NUMA_MEMORY_FREE, b"MemFree:"),
+    ):
+        kilobytes = field(memory, prefix + name)
+        if kilobytes is not None:
+            batch.add(metric, node, float(kilobytes * _KB))
+    for line in (files.read(f"{path}/numastat") or b"").splitlines():
+        outcome, pages = line.split()
+        batch.add(host.NUMA_ALLOCATIONS, node, float(pages), outcome.decode())

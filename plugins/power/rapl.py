@@ -72,7 +72,8 @@ class Rapl(Plugin):
             FileNotFoundError: There are no zones.
             OSError: None could be read; the message says what would help.
         """
-        if self._files.changed(_FOLDER):
+        files = self._files
+        if files.changed(_FOLDER):
             before = self._zones
             self._zones = {zone.path: zone for zone in self._discover(batch.host)}
             # The totals go on where the zone is the same.
@@ -86,7 +87,7 @@ class Rapl(Plugin):
         for zone in self._zones.values():
             batch.link(zone.entity, batch.host)
             try:
-                raw = self._files.number(zone.path)
+                raw = files.number(zone.path)
                 if raw is not None:
                     joules = _total(zone, raw, batch.at) / _MICRO
                     batch.add(power.CPU_ENERGY, zone.entity, joules, zone.domain)

@@ -18,3 +18,10 @@ def test_a_count_that_is_not_there_is_absent(tmp_path):
     plant(tmp_path, {"sys/devices/system/edac/mc/mc1/ce_count": "3\n"})
     batch = read(Edac(root=tmp_path))
     assert values(batch, host.MEMORY_ERRORS) == {("mc1", "corrected"): 3}
+
+
+def test_record_gives_a_tree_that_reads_the_same(tmp_path):
+    plant(tmp_path / "source", {"sys/devices/system/edac/mc/mc0/ue_count": "2\n"})
+    Edac(root=tmp_path / "source").record(tmp_path / "case")
+    batch = read(Edac(root=tmp_path / "case/input/root"))
+    assert values(batch, host.MEMORY_ERRORS) == {("mc0", "uncorrected"): 2}

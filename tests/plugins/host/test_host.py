@@ -197,3 +197,12 @@ def test_count_of_a_cpu_list(cpus):
 def test_count_of_ranges():
     assert _count("0-3,8,10-11\n") == 7
     assert _count("0-223") == 224
+
+
+def test_record_gives_a_tree_that_reads_the_same(tmp_path):
+    files = PROC | {"etc/os-release": 'PRETTY_NAME="Debian"\n', "proc/sys/kernel/arch": "riscv64\n"}
+    Host(root=plant(tmp_path / "source", files)).record(tmp_path / "case")
+    original, copy = poll(tmp_path / "source"), poll(tmp_path / "case/input/root")
+    assert (copy.keys, copy.values) == (original.keys, original.values)
+    ((description, _, arch, _),) = values(copy, host.INFO)
+    assert (description, arch) == ("Debian", "riscv64")

@@ -118,7 +118,7 @@ def test_a_faulty_sensor_is_absent_until_it_is_mended(tmp_path):
 def test_power_meters_of_grace_are_told_apart_and_not_added_up(tmp_path):
     # acpi_power_meter puts its attributes on the device, and the socket into oem_info.
     sockets = ["Module Power Socket 0", "Grace Power Socket 0", "CPU Power Socket 0"]
-    files = {}
+    files: dict[str, str] = {}
     for n, socket in enumerate(sockets):
         device = f"sys/devices/LNXSYSTM:00/LNXSYBUS:00/ACPI000D:0{n}"
         files |= {

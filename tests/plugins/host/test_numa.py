@@ -74,3 +74,10 @@ def test_of_this_host_adds_up():
     assert batch.errors == []
     free = sum(values(batch, host.NUMA_MEMORY_FREE).values())
     assert 0 < free <= psutil.virtual_memory().total
+
+
+def test_record_gives_a_tree_that_reads_the_same(tmp_path):
+    Numa(root=plant(tmp_path / "source", FILES)).record(tmp_path / "case")
+    original = read(Numa(root=tmp_path / "source"))
+    copy = read(Numa(root=tmp_path / "case/input/root"))
+    assert (copy.keys, copy.values) == (original.keys, original.values)
