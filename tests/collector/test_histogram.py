@@ -113,7 +113,10 @@ def test_window_needs_two_readings():
 
 def test_window_is_what_came_since():
     window = follow((0.0, [0.2]), (5.0, [0.2, 0.7, 40.0])).window()
-    assert window == Distribution(BOUNDS, (0, 0, 1, 0, 1), pytest.approx(40.7), 5.0)
+    assert window is not None
+    assert list(window.counts) == [0, 0, 1, 0, 1]
+    assert window.seconds == 5.0
+    assert window.sum == pytest.approx(40.7)
 
 
 def test_window_forgets():
@@ -128,7 +131,8 @@ def test_window_forgets():
 
 def test_after_a_gap_the_window_starts_anew():
     histogram = follow((0.0, []), (5.0, [0.2]), (300.0, [0.2] * 50))
-    assert histogram.window() is None
+    gap = histogram.window()
+    assert gap is None
     assert histogram.count.total == 50
     histogram.update(305.0, BOUNDS, cumulative([0.2] * 53), 10.6)
     window = histogram.window()
@@ -151,7 +155,7 @@ def test_restart_resets_all_buckets_when_one_fell():
     histogram = follow((0.0, []), (5.0, [0.2, 0.2]), (10.0, [0.7, 0.7, 40.0]))
     window = histogram.window()
     assert window is not None
-    assert window.counts == (0, 0, 2, 0, 1)
+    assert list(window.counts) == [0, 0, 2, 0, 1]
     assert histogram.count.total == 5
 
 
