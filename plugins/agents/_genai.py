@@ -114,13 +114,13 @@ _COMMON = {
 # `claude_code.*` spans. Those of tools are left out: which tool and whether it went well are on
 # different spans.
 _CLAUDE_CODE = {
-    "span.type": "operation",
+    "span.type": "claude_code",
     "gen_ai.request.model": "model",
     "input_tokens": "input",
     "cache_read_tokens": "cache_read",
     "cache_creation_tokens": "cache_write",
     "output_tokens": "output",
-    "status_code": "error",
+    "status_code": "error_code",
 }
 
 _DEFAULT = Vocabulary(_COMMON)
@@ -129,15 +129,21 @@ _BY_SCOPE = {
     "openlit": Vocabulary(_COMMON, exclusive=True),
 }
 
-_MODEL_CALLS = frozenset(
-    (
-        *("chat", "generate_content", "text_completion", "embeddings"),  # gen_ai.operation.name
-        *("completion", "embedding"),  # llm.request.type
-        *("LLM", "EMBEDDING"),  # openinference.span.kind
-        "llm_request",  # Claude Code
-    )
-)
-_TOOL_CALLS = frozenset(("execute_tool", "TOOL", "tool"))
+# What the values of the attributes that tell a span's kind mean; the first that means one of the
+# two decides. Agents, chains, workflows and retrievals are neither.
+_MODEL, _TOOL = "model", "tool"
+_KINDS: dict[str, dict[Scalar | None, str]] = {
+    "operation": {
+        "chat": _MODEL,
+        "generate_content": _MODEL,
+        "text_completion": _MODEL,
+        "embeddings": _MODEL,
+        "execute_tool": _TOOL,
+    },
+    "request_type": {"chat": _MODEL, "completion": _MODEL, "embedding": _MODEL},
+    "span_kind": {"LLM": _MODEL, "EMBEDDING": _MODEL, "TOOL": _TOOL, "tool": _TOOL},
+    "claude_code": {"llm_request": _MODEL},
+}
 
 
 @lru_cache(maxsize=1024)
@@ -158,17 +164,21 @@ def read(span: Span) -> ModelCall | ToolCall | None:
     facts = span.facts
     if not facts:
         return None
-    kind = facts.get("operation") or facts.get("request_type") or facts.get("span_kind")
-    if kind in _MODEL_CALLS:
+    kind = None
+    for name, kinds in _KINDS.items():
+        kind = kinds.get(facts.get(name))
+        if kind is not None:
+            break
+    if kind is _MODEL:
         return ModelCall(
             model=_text(facts.get("model")) or _text(facts.get("response_model")),
             response=_text(facts.get("response")),
             server=_server(facts),
             tokens=_tokens(facts, vocabulary(span.scope).exclusive),
-            error=(_text(facts.get("error")) or "_OTHER") if _failed(span) else "",
+            error=_error(span),
         )
-    if kind in _TOOL_CALLS:
-        return ToolCall(_text(facts.get("tool")) or span.name, _failed(span))
+    if kind is _TOOL:
+        return ToolCall(_text(facts.get("tool")) or span.name, bool(_error(span)))
     return None
 
 
@@ -177,8 +187,12 @@ def agent(span: Span) -> str:
     return _text(span.facts.get("agent"))
 
 
-def _failed(span: Span) -> bool:
-    return span.failed or "error" in span.facts
+def _error(span: Span) -> str:
+    """Return what went wrong, empty where nothing did; `_OTHER` is the conventions' "unnamed"."""
+    error = _text(span.facts.get("error"))
+    if error or not span.failed:
+        return error
+    return _text(span.facts.get("error_code")) or "_OTHER"
 
 
 def _text(value: Scalar | None) -> str:

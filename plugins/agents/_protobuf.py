@@ -6,6 +6,7 @@ each, took 265 MiB. So its envelope is walked here and its spans are parsed one 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 
 from plugins.agents._body import BodyError, Spans, TooLargeError, valid_ids
@@ -13,7 +14,7 @@ from plugins.agents._genai import Scalar, Span, vocabulary
 
 MAX_FIELDS = 250_000  # walked in one request; 64 MiB hold about 100,000 spans of model calls
 WHOLE = 65_536  # bytes; of a larger message only the small fields are parsed
-MAX_KEPT = 1024  # small fields of a large message; the SDKs allow 128 attributes a span
+MAX_KEPT = 1024  # of each field of a large message; the SDKs allow 128 attributes a span
 SMALL = 4096  # bytes; names, ids and counts are smaller, prompts are what makes a span large
 
 _STATUS_ERROR = 2  # opentelemetry.proto.trace.v1.Status.StatusCode
@@ -36,9 +37,10 @@ def decode(body: bytes) -> Spans:
 
     try:
         return _decode(body)
-    except (DecodeError, IndexError) as error:
-        reason = str(error) or "it is cut short"
-        raise BodyError(f"the body is no ExportTraceServiceRequest: {reason}") from error
+    except IndexError:
+        raise BodyError("the body is cut short") from None
+    except DecodeError as error:
+        raise BodyError(f"the body is no ExportTraceServiceRequest: {error}") from error
 
 
 def _decode(body: bytes) -> Spans:
@@ -100,12 +102,13 @@ class _Walk:
         """Return the message at start..end, of a large one only its small fields."""
         if end - start <= WHOLE:
             return self._data[start:end]
-        small = [
-            self._data[field:stop]
-            for _, field, _, stop in self.fields(start, end)
-            if stop - field <= SMALL
-        ]
-        return b"".join(small[:MAX_KEPT])
+        kept: Counter[int] = Counter()
+        small = []
+        for tag, field, _, stop in self.fields(start, end):
+            if stop - field <= SMALL and kept[tag] < MAX_KEPT:
+                kept[tag] += 1
+                small.append(self._data[field:stop])
+        return b"".join(small)
 
     def fields(self, at: int, end: int) -> Iterator[tuple[int, int, int, int]]:
         """Yield tag, start, start of the value and end of each field of the message at at..end."""

@@ -14,6 +14,8 @@ from plugins.agents._genai import TOKEN_TYPES, ModelCall, Span, ToolCall
 OTHER = "_OTHER"
 """Takes what is past a cap: OpenTelemetry's word for values that are not listed."""
 
+OUTCOMES = ("counted", "overflow", "duplicate", "other", "rejected")
+
 UNKNOWN_SERVICE = "unknown_service"
 """What OpenTelemetry's resource conventions call a service that does not name itself."""
 
@@ -26,6 +28,7 @@ MAX_DEPTH = 64  # spans between a call and its agent; also ends loops of parents
 MAX_NAME = 200  # characters of a label's value
 SAME_CALL = 1_000_000_000  # ns; clocks of two processes that report one call differ by less
 _BELOW = b"<"  # before a span's key: the model call right below it
+AHEAD = 300.0  # seconds; a call that ends later than that from now has no time to be believed
 IDLE = 24 * 3600.0  # seconds after which an agent is forgotten
 
 V = TypeVar("V")
@@ -140,7 +143,7 @@ class Spend:
         self._pending = 0
         self._accounts: dict[str, _Account] = {}
         self._finished: deque[Call] = deque(maxlen=MAX_CALLS)
-        self._outcomes: Counter[str] = Counter()
+        self._outcomes = Counter(dict.fromkeys(OUTCOMES, 0))
 
     def take(self, span: Span, now: float) -> None:
         """Take one span; `now` is a clock in seconds that never goes back."""
@@ -199,7 +202,9 @@ class Spend:
             batch.add(agents.SPANS, source, float(spans), outcome)
         batch.add(agents.PENDING, source, float(self._pending))
         while self._finished:
-            batch.call(self._finished.popleft())
+            call = self._finished.popleft()
+            if call.end <= batch.at + AHEAD:
+                batch.call(call)
 
     def _climb(self, item: _Item, at: bytes, now: float) -> None:
         """Look for the item's agent from the span `at` upwards; wait where one is missing."""
