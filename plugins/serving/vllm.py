@@ -119,7 +119,7 @@ class Vllm(Plugin):
         """Find the vLLM servers that listen on this host."""
         return [{"target": url} for url in found(Path("/"))]
 
-    def open(self) -> None:
+    async def open(self) -> None:
         """Prepare the connection; nothing is sent yet."""
         url = urlsplit(self.target)
         page = url if url.path.strip("/") else url._replace(path="/metrics")
@@ -165,7 +165,7 @@ class Vllm(Plugin):
 
     async def record(self, folder: Path) -> None:
         """Save two pages, one interval apart."""
-        self.open()
+        await self.open()
         try:
             for number in range(2):
                 await asyncio.sleep(self.interval * number)

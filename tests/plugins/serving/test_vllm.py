@@ -37,7 +37,7 @@ def poll(*replies: Reply | bytes, **config: object) -> list[Batch]:
         batches = []
         async with Pages(*replies) as pages:
             plugin = Vllm(target=pages.url, **{"root": NOWHERE, **config})
-            plugin.open()
+            await plugin.open()
             try:
                 for _ in replies:
                     batches.append(Batch(HOST, time.time(), plugin.metrics))
@@ -61,7 +61,7 @@ def replay(*answers: Answer) -> list[Batch]:
 
     async def run() -> list[Batch]:
         plugin = Vllm(root=NOWHERE)
-        plugin.open()
+        await plugin.open()
         await plugin.close()
         plugin._endpoint = Recorded()  # type: ignore[assignment]
         batches = []
@@ -346,7 +346,7 @@ def test_engine_that_goes_and_comes_back():
         seen = []
         async with Pages(page(100)) as pages:
             port, plugin = pages.port, Vllm(target=pages.url, root=NOWHERE)
-            plugin.open()
+            await plugin.open()
             batch = Batch(HOST, time.time(), plugin.metrics)
             await plugin.poll(batch)
             seen.append(value(batch, serving.GENERATION_TOKENS))
@@ -377,7 +377,7 @@ def test_path(path, asked):
     async def run() -> str:
         async with Pages(page(5)) as pages:
             plugin = Vllm(target=pages.url + path, root=NOWHERE)
-            plugin.open()
+            await plugin.open()
             await plugin.poll(Batch(HOST, time.time(), plugin.metrics))
             await plugin.close()
             return pages.requests[0].split()[1]

@@ -108,7 +108,7 @@ def look(
 
     async def run() -> None:
         plugin = Vllm(root=root)
-        plugin.open()
+        await plugin.open()
         await plugin.close()
         plugin._endpoint = Recorded()  # type: ignore[assignment]
         for _ in bodies:
