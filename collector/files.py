@@ -163,6 +163,7 @@ class Files:
         """Return where the error means that there is no value; raise where it is one."""
         if error.errno in _GONE:
             self._vanished |= path in self._kept
+            self._used.pop(path, None)
             self._drop(path)
         elif error.errno not in _ABSENT:
             raise self._explained(path, error) from error

@@ -179,8 +179,9 @@ class _Reader:
             batch.add(host.CPU_COUNT, batch.host, _count(online.decode()))
         for scope, paths in self._throttles.items():
             counts = [count for path in paths if (count := self.files.number(path)) is not None]
-            if counts:
-                batch.add(host.CPU_THROTTLES, batch.host, sum(counts), scope)
+            if counts and len(counts) == len(paths):  # else a processor went off line just now
+                total = self._rising(f"throttles {scope}", sum(counts))
+                batch.add(host.CPU_THROTTLES, batch.host, total, scope)
 
     def _hung_tasks(self, batch: Batch) -> None:
         count = self.files.read("proc/sys/kernel/hung_task_detect_count")
@@ -207,7 +208,7 @@ class _Reader:
         return data
 
     def _rising(self, name: str, count: int) -> int:
-        """Hold a count that may fall a little: the kernel estimates idle and iowait (proc.rst)."""
+        """Hold a count that may fall a little, as the kernel's iowait (proc.rst) or a sum can."""
         highest = max(count, self._highest.get(name, 0))
         self._highest[name] = highest
         return highest

@@ -1,3 +1,5 @@
+import pytest
+
 from collector.catalog import host
 from plugins.host.edac import Edac
 from tests.fakes.tree import node_exporter, node_exporter_says, plant, read, values
@@ -18,6 +20,11 @@ def test_a_count_that_is_not_there_is_absent(tmp_path):
     plant(tmp_path, {"sys/devices/system/edac/mc/mc1/ce_count": "3\n"})
     batch = read(Edac(root=tmp_path))
     assert values(batch, host.MEMORY_ERRORS) == {("mc1", "corrected"): 3}
+
+
+def test_no_controller_is_a_failure_that_names_the_mend(tmp_path):
+    with pytest.raises(FileNotFoundError, match="load an EDAC driver"):
+        read(Edac(root=plant(tmp_path, {"sys/devices/system/edac/mc/uevent": ""})))
 
 
 def test_record_gives_a_tree_that_reads_the_same(tmp_path):

@@ -1,4 +1,5 @@
 import os
+import shutil
 import time
 
 import psutil
@@ -169,7 +170,7 @@ def test_no_proc_is_a_failure_that_says_so(tmp_path):
         Host(root=tmp_path).open()
 
 
-def test_a_processor_that_comes_is_counted(tmp_path):
+def test_processors_come_and_go(tmp_path):
     def cpu(number, core, count):
         base = f"sys/devices/system/cpu/cpu{number}"
         return {
@@ -185,6 +186,10 @@ def test_a_processor_that_comes_is_counted(tmp_path):
     plant(tmp_path, cpu(3, 2, 5))
     batch = read(plugin, Batch(HOST, 1.0, plugin.metrics))
     assert values(batch, host.CPU_THROTTLES) == {("core",): 12, ("package",): 10}
+
+    shutil.rmtree(tmp_path / "sys/devices/system/cpu/cpu1")
+    batch = read(plugin, Batch(HOST, 2.0, plugin.metrics))
+    assert values(batch, host.CPU_THROTTLES) == {("core",): 12, ("package",): 10}, "no reset"
     plugin.close()
 
 
