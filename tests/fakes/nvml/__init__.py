@@ -30,9 +30,11 @@ def build(folder: Path, *, old: bool = False) -> Path:
     if compiler is None:
         pytest.skip("no C compiler to build the NVML library with: install gcc")
     folder.mkdir(parents=True, exist_ok=True)
-    options = "-std=gnu11 -O2 -Wall -Wextra -Werror -shared -fPIC -fvisibility=hidden".split()
-    output = [f"-Wl,-soname,{LIBRARY}", "-o", str(folder / LIBRARY), str(SOURCE)]
-    subprocess.run([compiler, *options, *(["-DOLD_DRIVER"] if old else []), *output], check=True)
+    options = ["-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC"]
+    output = ["-fvisibility=hidden", f"-Wl,-soname,{LIBRARY}", "-o", str(folder / LIBRARY)]
+    subprocess.run(
+        [compiler, *options, *(["-DOLD_DRIVER"] if old else []), *output, str(SOURCE)], check=True
+    )
     return folder
 
 

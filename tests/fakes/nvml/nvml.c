@@ -8,7 +8,7 @@
  * t0, in seconds since the epoch, so that mW make mJ. What the file does not give is NOT_SUPPORTED.
  *
  *   driver = 580.105.08        init_error = 9
- *   hang = FUNCTION            crash = FUNCTION         (or hang = FUNCTION GPU-UUID)
+ *   hang = FUNCTION            crash = FUNCTION         (or FUNCTION GPU-UUID, for one GPU)
  *   gpu.N.uuid|name|serial|vbios|bus_id = text          gpu.N.arch|pci_device_id|mig = number
  *   gpu.N.error = CODE         gpu.N.FUNCTION.error = CODE
  *   gpu.N.field.ID[.SCOPE] = number, or: error CODE     gpu.N.timestamp_us = of all fields
@@ -131,24 +131,32 @@ static double clock_now(void) {
     return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
 }
 
-static double number(const char *value) {
+static double number_at(const char *value, double now) {
     char *end;
     double base = strtod(value, &end), rate, t0;
-    return sscanf(end, " + %lf @ %lf", &rate, &t0) == 2 ? base + rate * (clock_now() - t0) : base;
+    return sscanf(end, " + %lf @ %lf", &rate, &t0) == 2 ? base + rate * (now - t0) : base;
 }
 
-/* What every call does first: look at the scenario, hang, crash or fail if it says so. */
+static double number(const char *value) { return number_at(value, clock_now()); }
+
+/* Say whether `fault = FUNCTION [UUID]` is about this call. */
+static int struck(const char *fault, const char *function, const char *uuid) {
+    size_t length = strlen(function);
+    const char *value = get(fault);
+    if (!value || strncmp(value, function, length)) return 0;
+    const char *only = value + length + strspn(value + length, " ");
+    return value[length] ? *only && uuid && !strcmp(only, uuid) : 1;
+}
+
+/* What every call does first: look at the scenario; hang while it says so, crash or fail. */
 static int enter(Device *device, const char *function) {
     refresh();
     const char *uuid = device ? gpu(device, "uuid") : NULL, *value;
-    static const char *const faults[] = {"hang", "crash"};
-    for (int i = 0; i < 2; i++) {
-        size_t length = strlen(function);
-        if (!(value = get(faults[i])) || strncmp(value, function, length)) continue;
-        const char *only = value + length + strspn(value + length, " ");
-        if ((value[length] && value[length] != ' ') || (*only && (!uuid || strcmp(only, uuid)))) continue;
-        if (i) abort();
-        for (;;) pause();
+    if (struck("crash", function, uuid)) abort();
+    while (struck("hang", function, uuid)) {
+        nanosleep(&(struct timespec){0, 20000000}, NULL);
+        refresh();
+        uuid = device ? gpu(device, "uuid") : NULL;
     }
     if (!sessions) return UNINITIALIZED;
     if (!device) return OK;
@@ -330,13 +338,14 @@ API nvmlDeviceGetMemoryInfo(Device *device, Memory *out) {
 API nvmlDeviceGetFieldValues(Device *device, int count, Field *fields) {
     ENTER(device);
     const char *stamp = gpu(device, "timestamp_us");
-    int64_t now = (int64_t)(stamp ? number(stamp) : clock_now() * 1e6);
+    double now = clock_now();
+    int64_t at = (int64_t)(stamp ? number(stamp) : now * 1e6);
     for (int i = 0; i < count; i++) {
         Field *field = &fields[i];
         char key[48];
         snprintf(key, sizeof key, field->scope ? "field.%u.%u" : "field.%u", field->id, field->scope);
         const char *value = gpu(device, key);
-        field->timestamp = now;
+        field->timestamp = at;
         field->latency = 3;
         field->value.ull = 0;
         field->status = value ? OK : NOT_SUPPORTED;
@@ -345,7 +354,7 @@ API nvmlDeviceGetFieldValues(Device *device, int count, Field *fields) {
             field->status = (uint32_t)atoi(value + 6);
             continue;
         }
-        double n = number(value);
+        double n = number_at(value, now);
         switch (field->id) {
         case 74: case 75: case 76: case 77: case 78: case 79: case 80: case 81:
         case 83: case 191: case 269: case 270: case 271:

@@ -1,0 +1,646 @@
+"""The real pynvml in a real child, over a library of our own."""
+
+import asyncio
+import time
+import xml.etree.ElementTree as ET
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from collector.batch import Batch
+from collector.child import Child, ChildError
+from collector.entity import Entity, Kind
+from plugins.gpu import nvml as plugin
+from plugins.gpu.nvml import Nvml
+from tests.data import data
+from tests.fakes import nvml
+from tests.fakes.nvml import Scenario, uuid
+
+HOST = Kind.HOST("node1")
+MIB = 1 << 20
+
+
+@pytest.fixture(scope="session")
+def library(tmp_path_factory):
+    return nvml.build(tmp_path_factory.mktemp("nvml"))
+
+
+@pytest.fixture(scope="session")
+def old_library(tmp_path_factory):
+    return nvml.build(tmp_path_factory.mktemp("nvml-old"), old=True)
+
+
+@pytest.fixture
+def scenario(library, tmp_path, monkeypatch):
+    """A scenario that children started in this test will follow; in force once written."""
+    scenario = Scenario(tmp_path / "scenario.conf")
+    for name, value in nvml.environment(library, scenario.path).items():
+        monkeypatch.setenv(name, value)
+    return scenario
+
+
+def run(*steps, config=None):
+    """Poll once for each step; a step is called before its poll. Polls are 10 s apart.
+
+    Returns:
+        The batches, with an error in place of one where the poll raised.
+    """
+
+    async def go():
+        child = Child("nvml", config or {}, HOST)
+        now, found = time.time(), []
+        for number, step in enumerate(steps):
+            step()
+            batch = Batch(HOST, now + 10 * number, Nvml.metrics)
+            try:
+                async with asyncio.timeout(30):
+                    await child.poll(batch)
+            except ChildError as error:
+                found.append(error)
+            else:
+                found.append(batch)
+        await child.close()
+        return found
+
+    return asyncio.run(go())
+
+
+def poll(scenario, **config) -> Batch:
+    (batch,) = run(scenario.write, config=config)
+    if isinstance(batch, Exception):
+        raise batch
+    assert len(set(batch.keys)) == len(batch.keys), "a series twice in one poll"
+    return batch
+
+
+def values(batch, slot=0) -> dict:
+    """The samples of one GPU: by metric name, or by name and labels where there are some."""
+    entity = Kind.GPU("node1", uuid(slot))
+    return {
+        (key.metric.name, *key.labels) if key.labels else key.metric.name: value
+        for key, value in zip(batch.keys, batch.values, strict=True)
+        if key.entity == entity
+    }
+
+
+def test_every_reading_is_in_base_units(scenario):
+    scenario.gpu(0, **{"reasons": 0x44, "field.269": 1_500_000_000, "utilization.gpu": 87})
+    scenario.set("gpu.0.utilization.memory", 31)
+    scenario.set("gpu.0.memory.used", 1000 * MIB)
+    scenario.set("gpu.0.field.186.1", 467680)
+    scenario.process(0, 4242, 900 * MIB, sm=80)
+    assert values(poll(scenario)) == {
+        "gpu.power": 68.92,
+        "gpu.power.average": 68.57,
+        "gpu.module.power": 467.68,
+        "gpu.memory.power": 32.98,
+        "gpu.power.limit": 700.0,
+        ("gpu.power.limit.setting", "min"): 200.0,
+        ("gpu.power.limit.setting", "max"): 700.0,
+        ("gpu.power.limit.setting", "default"): 700.0,
+        ("gpu.power.limit.setting", "requested"): 700.0,
+        "gpu.energy": 1000.0,
+        "gpu.temperature": 29.0,
+        "gpu.memory.temperature": 37.0,
+        "gpu.temperature.margin": 58.0,
+        ("gpu.temperature.margin.limit", "shutdown"): -8.0,
+        ("gpu.temperature.margin.limit", "slowdown"): -2.0,
+        ("gpu.temperature.margin.limit", "memory"): 0.0,
+        ("gpu.temperature.margin.limit", "gpu"): 0.0,
+        ("gpu.clock", "graphics"): 345e6,
+        ("gpu.clock", "sm"): 345e6,
+        ("gpu.clock", "memory"): 2619e6,
+        ("gpu.clock.limit", "graphics"): 1980e6,
+        ("gpu.clock.limit", "sm"): 1980e6,
+        ("gpu.clock.limit", "memory"): 2619e6,
+        ("gpu.throttle.time", "sw_power_cap"): 7015.662857,
+        ("gpu.throttle.time", "sync_boost"): 0.0,
+        ("gpu.throttle.time", "sw_thermal_slowdown"): 1.5,
+        ("gpu.throttle.time", "hw_thermal_slowdown"): 0.0,
+        ("gpu.throttle.time", "hw_power_brake_slowdown"): 0.0,
+        ("gpu.throttle.active", "gpu_idle"): 0.0,
+        ("gpu.throttle.active", "applications_clocks_setting"): 0.0,
+        ("gpu.throttle.active", "sw_power_cap"): 1.0,
+        ("gpu.throttle.active", "hw_slowdown"): 0.0,
+        ("gpu.throttle.active", "sync_boost"): 0.0,
+        ("gpu.throttle.active", "sw_thermal_slowdown"): 0.0,
+        ("gpu.throttle.active", "hw_thermal_slowdown"): 1.0,
+        ("gpu.throttle.active", "hw_power_brake_slowdown"): 0.0,
+        ("gpu.throttle.active", "display_clock_setting"): 0.0,
+        "gpu.utilization": 0.87,
+        "gpu.memory.utilization": 0.31,
+        "gpu.memory.used": 1000.0 * MIB,
+        "gpu.memory.reserved": 480.0 * MIB,
+        "gpu.memory.limit": 81559.0 * MIB,
+        "gpu.processes": 1.0,
+        ("gpu.process.memory", "4242"): 900.0 * MIB,
+        ("gpu.process.utilization", "4242"): 0.8,
+        (
+            "gpu.info",
+            "0",
+            "NVIDIA H100 80GB HBM3",
+            "1650000000000",
+            "0000:19:00.0",
+            "580.105.08",
+            "96.00.99.00.01",
+        ): 1.0,
+    }
+
+
+def test_links_and_count(scenario):
+    scenario.gpu(0)
+    scenario.gpu(1)
+    scenario.process(1, 77, MIB)
+    batch = poll(scenario)
+    assert [(str(link.child), str(link.parent), link.share) for link in batch.links] == [
+        (f"gpu:node1/{uuid(0)}", "host:node1", 1.0),
+        (f"gpu:node1/{uuid(1)}", "host:node1", 1.0),
+        ("process:node1/77", f"gpu:node1/{uuid(1)}", 1.0),
+    ]
+    assert batch.values[0] == 2.0
+    assert batch.keys[0].metric.name == "host.gpu.count"
+
+
+def test_what_is_not_supported_is_absent(scenario):
+    scenario.gpu(0)
+    for name in list(scenario.values):
+        if name.startswith("gpu.0.") and name != "gpu.0.uuid":
+            scenario.set(name, None)
+    batch = poll(scenario)
+    assert batch.errors == []
+    info = ("gpu.info", "0", "", "", "", "580.105.08", "")
+    assert values(batch) == {info: 1.0, "gpu.processes": 0.0}
+
+
+def test_ada_limits_are_margins_and_older_ones_temperatures(scenario):
+    scenario.gpu(0)
+    scenario.gpu(1)
+    for slot in (0, 1):  # Ada still answers the old call, with figures of no use
+        scenario.set(f"gpu.{slot}.threshold.1", 89)
+    for field in (193, 194, 195, 196):
+        scenario.set(f"gpu.1.field.{field}", None)
+    batch = poll(scenario)
+    ada, ampere = values(batch, 0), values(batch, 1)
+    assert ("gpu.temperature.limit", "slowdown") not in ada
+    assert ampere["gpu.temperature.limit", "slowdown"] == 89.0
+    assert not [key for key in ampere if key[0] == "gpu.temperature.margin.limit"]
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "metric"),
+    [
+        ("field.82", 0, "gpu.memory.temperature"),  # boards without the sensor
+        ("field.186", 0xFFFFFFFF, "gpu.power"),
+        ("field.83", "error 21", "gpu.energy"),  # no data yet
+        ("field.185", "error 2", "gpu.power.average"),  # an id that the driver does not know
+    ],
+)
+def test_no_value_is_absent_and_no_failure(scenario, key, value, metric):
+    scenario.gpu(0, **{key: value, "field.191": None, "energy_mj": None})
+    batch = poll(scenario)
+    assert metric not in values(batch)
+    assert "gpu.temperature" in values(batch)
+    assert batch.errors == []
+
+
+def test_a_field_that_came_to_be_supported_is_found_when_mig_is_switched(scenario):
+    scenario.gpu(0, **{"field.186": None})
+
+    def support():
+        scenario.set("gpu.0.field.186", 111000)
+        scenario.write()
+
+    def switch():
+        scenario.set("gpu.0.mig", 1)
+        scenario.write()
+
+    before, still, after = run(scenario.write, support, switch)
+    assert "gpu.power" not in values(before)
+    assert "gpu.power" not in values(still), "asked again although it was not supported"
+    assert values(after)["gpu.power"] == 111.0
+
+
+def test_a_lost_gpu_is_a_failure_of_its_own_and_comes_back(scenario):
+    scenario.gpu(0)
+    scenario.gpu(1)
+
+    def lose():
+        scenario.set("gpu.0.error", 15)
+        scenario.write()
+
+    def find():
+        scenario.set("gpu.0.error", None)
+        scenario.write()
+
+    whole, lost, found = run(scenario.write, lose, find)
+    assert whole.errors == found.errors == []
+    ((entity, error),) = lost.errors
+    assert entity == Kind.GPU("node1", uuid(0))
+    assert "GPU is lost" in str(error)
+    assert "gpu.power" not in values(lost, 0)
+    assert values(lost, 1).keys() == values(whole, 1).keys()
+    assert values(found, 0) == values(whole, 0)
+
+
+def test_a_gpu_lost_before_the_start_is_named_by_its_index(scenario):
+    scenario.gpu(0)
+    scenario.gpu(1, error=15)
+    batch = poll(scenario)
+    ((entity, error),) = batch.errors
+    assert entity is None
+    assert str(error) == "GPU with index 1: GPU is lost"
+    assert "gpu.power" in values(batch, 0)
+
+
+def test_one_failing_call_does_not_hide_the_others(scenario):
+    scenario.gpu(0, **{"nvmlDeviceGetClockInfo.error": 999, "field.82": "error 999"})
+    batch = poll(scenario)
+    assert Counter(str(error) for _, error in batch.errors) == {
+        "nvmlDeviceGetClockInfo: Unknown Error": 3,
+        "field 82: Unknown Error": 1,
+    }
+    found = values(batch)
+    assert found["gpu.power"] == 68.92
+    assert found["gpu.temperature"] == 29.0
+    assert "gpu.memory.temperature" not in found
+
+
+def test_errors_are_not_remembered(scenario):
+    scenario.gpu(0, **{"nvmlDeviceGetClockInfo.error": 999})
+
+    def mend():
+        scenario.set("gpu.0.nvmlDeviceGetClockInfo.error", None)
+        scenario.write()
+
+    bad, good = run(scenario.write, mend)
+    assert len(bad.errors) == 3
+    assert good.errors == []
+    assert values(good)["gpu.clock", "sm"] == 345e6
+
+
+def test_gpus_come_and_go(scenario):
+    scenario.gpu(0)
+    scenario.gpu(1)
+
+    def remove():
+        scenario.remove(0)
+        scenario.write()
+
+    def add():
+        scenario.gpu(2)
+        scenario.write()
+
+    _, one, two = run(scenario.write, remove, add)
+    assert one.values[0] == 1.0
+    assert values(one, 0) == {}
+    assert values(one, 1)["gpu.power"] == 68.92
+    assert next(key for key in values(one, 1) if key[0] == "gpu.info")[1] == "0", "its new index"
+    assert len(one.links) == 1
+    assert values(two, 2)["gpu.power"] == 68.92
+    assert one.errors == two.errors == []
+
+
+def test_both_gpus_of_a_board_report_its_module(scenario):
+    for slot in (0, 1):
+        scenario.gpu(slot, **{"field.186.1": 467680, "serial": "1650000000001"})
+    batch = poll(scenario)
+    assert [values(batch, slot)["gpu.module.power"] for slot in (0, 1)] == [467.68, 467.68]
+    assert [values(batch, slot)["gpu.power"] for slot in (0, 1)] == [68.92, 68.92]
+
+
+def test_energy_follows_power_and_has_the_time_of_its_reading(scenario):
+    scenario.gpu(0)
+    t0 = time.time() - 100
+    scenario.draw(0, 500.0, at=t0)
+    batch = poll(scenario)
+    position = next(i for i, key in enumerate(batch.keys) if key.metric.name == "gpu.energy")
+    read_at = batch.times[position]
+    # The counter is in mJ, the time in us: 1 mJ, and what 500 W do in 1 us.
+    assert batch.values[position] == pytest.approx(scenario.joules(0, read_at), abs=0.002)
+    assert values(batch)["gpu.power"] == 500.0
+
+
+def test_a_time_that_cannot_be_is_not_taken(scenario):
+    scenario.gpu(0, timestamp_us=3_000_000)
+    batch = poll(scenario)
+    assert "gpu.energy" in values(batch)
+    timed = {batch.keys[position].metric.name for position in batch.times}
+    assert timed.isdisjoint({"gpu.energy", "gpu.throttle.time"})
+
+
+def test_energy_goes_on_over_a_reload_of_the_driver(scenario):
+    scenario.gpu(0, **{"field.83": 5_000_000, "field.191": None})
+
+    def advance():
+        scenario.set("gpu.0.field.83", 6_000_000)
+        scenario.write()
+
+    def unload():
+        scenario.set("gpu.0.nvmlDeviceGetMigMode.error", 9)
+        scenario.write()
+
+    def reload():
+        scenario.set("gpu.0.nvmlDeviceGetMigMode.error", None)
+        scenario.set("gpu.0.field.83", 250_000)
+        scenario.write()
+
+    first, second, gone, after = run(scenario.write, advance, unload, reload)
+    assert values(first)["gpu.energy"] == 5000.0
+    assert values(second)["gpu.energy"] == 6000.0
+    assert "Driver Not Loaded" in str(gone)
+    assert values(after)["gpu.energy"] == 6250.0
+
+
+def test_processes(scenario):
+    scenario.gpu(0)
+    scenario.process(0, 100, 10 * MIB, sm=55)
+    scenario.process(0, 200, None)  # memory is not told; it computed nothing
+    scenario.process(0, 300, 30 * MIB, sm=4294967295)  # left behind by a race in the driver
+    found = values(poll(scenario))
+    assert found["gpu.processes"] == 3.0
+    assert found["gpu.process.memory", "100"] == 10.0 * MIB
+    assert ("gpu.process.memory", "200") not in found
+    assert found["gpu.process.utilization", "100"] == 0.55
+    assert found["gpu.process.utilization", "200"] == 0.0
+    assert found.get(("gpu.process.utilization", "300"), 0.0) <= 1.0
+
+
+def test_a_process_without_new_samples_was_idle(scenario):
+    scenario.gpu(0)
+    scenario.process(0, 100, MIB, sm=55)
+    scenario.set("gpu.0.process.100.sampled_us", int((time.time() + 1) * 1e6))
+    busy, idle = run(scenario.write, lambda: None)
+    assert values(busy)["gpu.process.utilization", "100"] == 0.55
+    assert values(idle)["gpu.process.utilization", "100"] == 0.0
+
+
+def test_process_use_is_absent_under_mig(scenario):
+    scenario.gpu(0, mig=1)
+    scenario.process(0, 100, MIB, sm=55)
+    found = values(poll(scenario))
+    assert found["gpu.process.memory", "100"] == MIB
+    assert ("gpu.process.utilization", "100") not in found
+
+
+def test_process_list_of_535_43_is_read_by_the_older_call(scenario):
+    scenario.gpu(0)
+    scenario.set("abi_535", 1)
+    for pid in (11, 12, 13):
+        scenario.process(0, pid, pid * MIB)
+    batch = poll(scenario)
+    found = values(batch)
+    assert found["gpu.processes"] == 3.0
+    assert {k[1]: v for k, v in found.items() if k[0] == "gpu.process.memory"} == {
+        "11": 11.0 * MIB,
+        "12": 12.0 * MIB,
+        "13": 13.0 * MIB,
+    }
+    assert batch.errors == []
+
+
+def test_the_slow_tier_is_stated_again_with_its_time(scenario):
+    scenario.gpu(0)
+    scenario.process(0, 100, MIB, sm=55)
+    scenario.write()
+
+    async def go():
+        child = Child("nvml", {"slow_interval": 10.0}, HOST)
+        now, batches = time.time(), []
+        for after in (0.0, 1.0, 2.0):
+            batch = Batch(HOST, now + after, Nvml.metrics)
+            await child.poll(batch)
+            batches.append(batch)
+            scenario.process(0, 200, MIB)  # seen only by the next slow read
+            scenario.write()
+        await child.close()
+        return now, batches
+
+    now, (first, second, third) = asyncio.run(go())
+    assert values(second) == values(third) == values(first)
+    position = next(i for i, key in enumerate(third.keys) if key.metric.name == "gpu.processes")
+    assert third.times[position] == now
+
+
+OLD = {f"field.{id_}": None for id_ in (82, 83, 185, 186, 187, 188, 189, 190, 191, 192)} | {
+    f"field.{id_}": None for id_ in (74, 75, 76, 193, 194, 195, 196, 269, 270, 271, "185.2")
+}
+
+
+@pytest.mark.parametrize(
+    ("arch", "device", "average"),
+    [
+        (9, "0x233010DE", True),  # H100
+        (7, "0x223610DE", True),  # A10, GA102
+        (7, "0x20B010DE", False),  # A100, GA100
+        (5, "0x1EB810DE", False),  # T4
+    ],
+)
+def test_an_old_driver(scenario, old_library, monkeypatch, arch, device, average):
+    monkeypatch.setenv("LD_LIBRARY_PATH", str(old_library))
+    scenario.gpu(0, **OLD, arch=arch, pci_device_id=device)
+    scenario.set("gpu.0.violation.0", 2_000_000_000)
+    scenario.set("gpu.0.violation.1", 3_000_000_000)
+    scenario.set("gpu.0.reasons", 4)
+    scenario.process(0, 100, MIB)
+    batch = poll(scenario)
+    found = values(batch)
+    assert batch.errors == []
+    assert found["gpu.power.average" if average else "gpu.power"] == 68.57
+    assert ("gpu.power" if average else "gpu.power.average") not in found
+    assert found["gpu.energy"] == 1000.0
+    assert found["gpu.power.limit"] == 700.0
+    assert found["gpu.throttle.time", "sw_power_cap"] == 2.0
+    assert found["gpu.throttle.time", "thermal"] == 3.0
+    assert found["gpu.throttle.active", "sw_power_cap"] == 1.0
+    assert found["gpu.temperature"] == 29.0
+    assert found["gpu.memory.limit"] == 81559.0 * MIB
+    assert "gpu.memory.used" not in found, "the first version counts what is reserved as used"
+    assert found["gpu.process.memory", "100"] == MIB
+
+
+@pytest.mark.parametrize(
+    ("code", "text"),
+    [(9, "driver is not loaded"), (18, "version mismatch"), (999, "nvmlInit: Unknown Error")],
+)
+def test_a_driver_that_does_not_start_is_named(scenario, code, text):
+    scenario.set("init_error", code)
+    with pytest.raises(ChildError, match=text):
+        poll(scenario)
+
+
+def test_without_the_library_the_mend_is_named(scenario, monkeypatch, tmp_path):
+    monkeypatch.setenv("LD_LIBRARY_PATH", str(tmp_path))
+    if plugin.LIBRARY.encode() in Path("/etc/ld.so.cache").read_bytes():
+        pytest.skip("this host has the real library")
+    with pytest.raises(ChildError, match=r"libnvidia-ml\.so\.1 is not found: install"):
+        poll(scenario)
+
+
+def test_detect(monkeypatch, tmp_path):
+    cache = tmp_path / "ld.so.cache"
+    cache.write_bytes(b"libc.so.6\0")
+    monkeypatch.setattr(plugin, "_LIBRARY_CACHE", str(cache))
+    monkeypatch.setattr(plugin, "_DRIVER_FILES", (str(tmp_path / "nvidiactl"),))
+    monkeypatch.delenv("LD_LIBRARY_PATH", raising=False)
+    assert Nvml.detect() == []
+    cache.write_bytes(b"libc.so.6\0libnvidia-ml.so.1\0")
+    assert Nvml.detect() == [{}]
+    cache.unlink()
+    assert Nvml.detect() == []
+    (tmp_path / "nvidiactl").touch()
+    assert Nvml.detect() == [{}]
+    (tmp_path / "nvidiactl").unlink()
+    (tmp_path / "libnvidia-ml.so.1").touch()
+    monkeypatch.setenv("LD_LIBRARY_PATH", f"/nowhere:{tmp_path}")
+    assert Nvml.detect() == [{}]
+
+
+BOARDS = ("a100", "b200", "gb200", "h100", "t4")
+# nvidia-smi's names of the clocks event reasons, in the order of their bits, and ours.
+_REASONS = (
+    ("gpu_idle", "gpu_idle"),
+    ("applications_clocks_setting", "applications_clocks_setting"),
+    ("sw_power_cap", "sw_power_cap"),
+    ("hw_slowdown", "hw_slowdown"),
+    ("sync_boost", "sync_boost"),
+    ("sw_thermal_slowdown", "sw_thermal_slowdown"),
+    ("hw_thermal_slowdown", "hw_thermal_slowdown"),
+    ("hw_power_brake_slowdown", "hw_power_brake_slowdown"),
+    ("display_clocks_setting", "display_clock_setting"),
+)
+
+
+def _figure(gpu: ET.Element, path: str) -> float | None:
+    """A figure of nvidia-smi, without its unit; None where it says that there is none."""
+    number, _, unit = (gpu.findtext(path) or "N/A").strip().partition(" ")
+    return float(number) if unit in ("W", "C", "MHz", "MiB", "%", "us") else None
+
+
+# nvidia-smi's element; the scenario's key and units of it in one of nvidia-smi's; the sample and
+# units of nvidia-smi in one of it.
+_FIGURES: list[tuple[str, str, float, object, float]] = [
+    ("gpu_power_readings/instant_power_draw", "field.186", 1e3, "gpu.power", 1),
+    ("gpu_power_readings/average_power_draw", "field.185", 1e3, "gpu.power.average", 1),
+    ("gpu_power_readings/current_power_limit", "field.190", 1e3, "gpu.power.limit", 1),
+    ("module_power_readings/instant_power_draw", "field.186.1", 1e3, "gpu.module.power", 1),
+    ("gpu_memory_power_readings/average_power_draw", "field.185.2", 1e3, "gpu.memory.power", 1),
+    *(
+        (
+            f"gpu_power_readings/{name}_power_limit",
+            f"field.{id_}",
+            1e3,
+            ("gpu.power.limit.setting", name),
+            1,
+        )
+        for id_, name in ((187, "min"), (188, "max"), (189, "default"), (192, "requested"))
+    ),
+    ("temperature/gpu_temp", "temperature", 1, "gpu.temperature", 1),
+    ("temperature/memory_temp", "field.82", 1, "gpu.memory.temperature", 1),
+    ("temperature/gpu_temp_tlimit", "margin", 1, "gpu.temperature.margin", 1),
+    *(
+        (
+            f"temperature/gpu_temp_{tag}_threshold",
+            f"threshold.{type_}",
+            1,
+            ("gpu.temperature.limit", name),
+            1,
+        )
+        for type_, (tag, name) in enumerate(
+            (("max", "shutdown"), ("slow", "slowdown"), ("max_mem", "memory"), ("max_gpu", "gpu"))
+        )
+    ),
+    *(
+        (
+            f"temperature/gpu_temp_{tag}_tlimit_threshold",
+            f"field.{193 + type_}",
+            1,
+            ("gpu.temperature.margin.limit", name),
+            1,
+        )
+        for type_, (tag, name) in enumerate(
+            (("max", "shutdown"), ("slow", "slowdown"), ("max_mem", "memory"), ("max_gpu", "gpu"))
+        )
+    ),
+    *(
+        (f"{where}/{tag}_clock", f"{key}.{type_}", 1, (metric, name), 1e-6)
+        for where, key, metric in (
+            ("clocks", "clock", "gpu.clock"),
+            ("max_clocks", "clock_max", "gpu.clock.limit"),
+        )
+        for type_, (tag, name) in enumerate(
+            (("graphics", "graphics"), ("sm", "sm"), ("mem", "memory"))
+        )
+    ),
+    *(
+        (
+            f"clocks_event_reasons_counters/clocks_event_reasons_counters_{tag}",
+            f"field.{id_}",
+            1e3,
+            ("gpu.throttle.time", name),
+            1e6,
+        )
+        for id_, tag, name in (
+            (74, "sw_power_cap", "sw_power_cap"),
+            (76, "sync_boost", "sync_boost"),
+            (269, "sw_therm_slowdown", "sw_thermal_slowdown"),
+            (270, "hw_therm_slowdown", "hw_thermal_slowdown"),
+            (271, "hw_power_brake", "hw_power_brake_slowdown"),
+        )
+    ),
+    ("fb_memory_usage/total", "memory.total", MIB, "gpu.memory.limit", 1 / MIB),
+    ("fb_memory_usage/reserved", "memory.reserved", MIB, "gpu.memory.reserved", 1 / MIB),
+    ("fb_memory_usage/used", "memory.used", MIB, "gpu.memory.used", 1 / MIB),
+    ("utilization/gpu_util", "utilization.gpu", 1, "gpu.utilization", 1e-2),
+    ("utilization/memory_util", "utilization.memory", 1, "gpu.memory.utilization", 1e-2),
+]
+
+
+@pytest.mark.parametrize("board", BOARDS)
+def test_the_figures_of_real_boards(scenario, board):
+    root = ET.parse(data(f"nvml/nvidia_smi_xml/hardware/qx-{board}.xml")).getroot()
+    scenario.set("driver", root.findtext("driver_version"))
+    expected: dict[Entity, dict] = {}
+    for slot, xml in enumerate(root.findall("gpu")):
+        entity = Kind.GPU("node1", xml.findtext("uuid") or "")
+        expected[entity] = known = {}
+        for key, tag in (
+            ("uuid", "uuid"),
+            ("name", "product_name"),
+            ("serial", "serial"),
+            ("vbios", "vbios_version"),
+            ("bus_id", "pci/pci_bus_id"),
+        ):
+            scenario.set(f"gpu.{slot}.{key}", xml.findtext(tag))
+        for tag, key, times, sample, per in _FIGURES:
+            figure = _figure(xml, tag)
+            if figure is not None:
+                scenario.set(f"gpu.{slot}.{key}", round(figure * times))
+                known[sample] = figure / per if per >= 1 else figure * round(1 / per)
+        reasons = xml.find("clocks_event_reasons")
+        assert reasons is not None
+        mask = 0
+        for bit, (tag, name) in enumerate(_REASONS):
+            active = reasons.findtext(f"clocks_event_reason_{tag}") == "Active"
+            mask |= active << bit
+            known["gpu.throttle.active", name] = float(active)
+        scenario.set(f"gpu.{slot}.reasons", mask)
+        known[
+            "gpu.info",
+            str(slot),
+            xml.findtext("product_name"),
+            xml.findtext("serial"),
+            (xml.findtext("pci/pci_bus_id") or "")[4:].lower(),
+            root.findtext("driver_version"),
+            xml.findtext("vbios_version"),
+        ] = 1.0
+    batch = poll(scenario)
+    found: dict[Entity, dict] = {entity: {} for entity in expected}
+    for key, value in zip(batch.keys[1:], batch.values[1:], strict=True):
+        name = (key.metric.name, *key.labels) if key.labels else key.metric.name
+        found[key.entity][name] = value
+    assert batch.errors == []
+    for entity, known in expected.items():
+        assert found[entity].keys() - {"gpu.processes"} == known.keys()
+        for name, value in known.items():
+            assert found[entity][name] == pytest.approx(value, rel=1e-12), name
