@@ -7,6 +7,7 @@ are taken. 64-bit integers are strings or numbers. Unknown fields are passed ove
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -98,11 +99,13 @@ def encode(spans: Iterable[Span]) -> Object:
 
 
 def _pair(name: str, value: Scalar) -> Object:
-    field = {str: "stringValue", bool: "boolValue", int: "intValue", float: "doubleValue"}
-    return {
-        "key": name,
-        "value": {field[type(value)]: str(value) if type(value) is int else value},
-    }
+    if isinstance(value, bool):
+        return {"key": name, "value": {"boolValue": value}}
+    if isinstance(value, str):
+        return {"key": name, "value": {"stringValue": value}}
+    if isinstance(value, int):
+        return {"key": name, "value": {"intValue": str(value)}}
+    return {"key": name, "value": {"doubleValue": value if math.isfinite(value) else str(value)}}
 
 
 def _attributes(parent: Object, names: Mapping[str, str]) -> dict[str, Scalar]:

@@ -6,6 +6,7 @@ each, took 265 MiB. So its envelope is walked here and its spans are parsed one 
 
 from __future__ import annotations
 
+import importlib
 from collections import Counter
 from collections.abc import Iterator
 
@@ -24,6 +25,11 @@ _SCALARS = frozenset(("string_value", "bool_value", "int_value", "double_value")
 _VARINT, _EIGHT, _BYTES, _FOUR = 0, 1, 2, 5
 _RESOURCE_SPANS = _RESOURCE = _SCOPE = 1 << 3 | _BYTES
 _SCOPE_SPANS = _SPAN = 2 << 3 | _BYTES
+
+
+def load() -> None:
+    """Import the messages, so that the first request need not wait for it."""
+    importlib.import_module("opentelemetry.proto.trace.v1.trace_pb2")
 
 
 def decode(body: bytes) -> Spans:

@@ -153,6 +153,7 @@ class Otlp(Plugin):
         """Listen."""
         from aiohttp import web
 
+        await asyncio.to_thread(_protobuf.load)
         application = web.Application()
         for signal in _REJECTED:
             application.router.add_post(f"/v1/{signal}", self._receive)
