@@ -88,7 +88,7 @@ class Readings:
         owner: Callable[[Series], Owner],
         window: float,
     ) -> None:
-        self.owners: set[Owner] = set()
+        self.owners: dict[Owner, None] = {}  # an ordered set
         self._rows = rows
         self._latencies = latencies
         self._owner = owner
@@ -104,13 +104,13 @@ class Readings:
         by_name: dict[str, list[Series]] = defaultdict(list)
         for one in series:
             by_name[one.name].append(one)
-        self.owners = set()
+        self.owners = {}
         self._scalars = defaultdict(list)
         for row in self._rows:
             for one in next((by_name[name] for name in row.names if name in by_name), ()):
                 if row.only is None or one.labels.get(row.only[0]) == row.only[1]:
                     owner = self._owner(one)
-                    self.owners.add(owner)
+                    self.owners[owner] = None
                     more = (one.labels.get(row.label, ""),) if row.label else ()
                     self._scalars[row.metric, owner.entity, (owner.model, *more)].append(one)
         self._buckets, self._histogram_of = {}, {}

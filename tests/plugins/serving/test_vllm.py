@@ -16,6 +16,8 @@ from collector.catalog import serving
 from collector.entity import Kind
 from collector.exposition import OPENMETRICS, TEXT, ExpositionError
 from collector.http import Answer, AnswerError
+from collector.prometheus import Page as Exposed
+from collector.store import Store
 from plugins.serving.vllm import Vllm
 from tests.data import data
 from tests.fakes import pages as fake
@@ -49,7 +51,7 @@ def poll(*replies: Reply | bytes, **config: object) -> list[Batch]:
     return asyncio.run(run())
 
 
-def replay(*answers: Answer) -> list[Batch]:
+def replay(*answers: Answer, root: Path = NOWHERE) -> list[Batch]:
     """Poll once for each answer, without HTTP."""
     left = list(answers)
 
@@ -60,7 +62,7 @@ def replay(*answers: Answer) -> list[Batch]:
             return left.pop(0)
 
     async def run() -> list[Batch]:
-        plugin = Vllm(root=NOWHERE)
+        plugin = Vllm(root=root)
         await plugin.open()
         await plugin.close()
         plugin._endpoint = Recorded()  # type: ignore[assignment]
@@ -393,6 +395,24 @@ def test_record(tmp_path):
     asyncio.run(run())
     assert (tmp_path / "input" / "page-0.prom").read_bytes() == page(5)
     assert (tmp_path / "input" / "page-1.om").read_bytes() == b"# EOF\n"
+
+
+CASES = sorted((Path(__file__).parents[2] / "recorded" / "vllm").iterdir())
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_recorded_case(case):
+    answers = [
+        answered(path.read_bytes(), 60.0 * i, TEXT if path.suffix == ".prom" else OPENMETRICS, True)
+        for i, path in enumerate(sorted(case.glob("input/page-*")))
+    ]
+    batches = replay(*answers, root=case / "input" / "root")
+    assert [batch.errors for batch in batches] == [[], []]
+    store = Store()
+    for batch in batches:
+        store.write(batch, "vllm", 3600.0)
+    rendered = Exposed(store).render(60.0).decode()
+    assert rendered == (case / "expected.prom").read_text()
 
 
 # Recorded pages.

@@ -113,7 +113,7 @@ def look(
         plugin._endpoint = Recorded()  # type: ignore[assignment]
         for _ in bodies:
             if batches:
-                between()
+                await asyncio.to_thread(between)
             batches.append(Batch(HOST, 0.0, plugin.metrics))
             await plugin.poll(batches[-1])
 
