@@ -14,10 +14,10 @@ if TYPE_CHECKING:
     from collector.daemon import Daemon
 
 
-def application(daemon: Daemon) -> web.Application:
+def application(daemon: Daemon) -> App:
     """Make the web application of a daemon."""
     lifecycle = daemon.config.settings.web.enable_lifecycle
-    app = App(Page(daemon.store), daemon.waiting, daemon.reload if lifecycle else None).web
+    app = App(Page(daemon.store), daemon.waiting, daemon.reload if lifecycle else None)
 
     async def topology(request: web.Request) -> web.Response:
         return web.json_response({"links": links(daemon.topology)})
@@ -39,8 +39,8 @@ def application(daemon: Daemon) -> web.Application:
             }
         )
 
-    app.router.add_get("/api/v1/topology", topology)
-    app.router.add_get("/api/v1/sources", sources)
+    app.web.router.add_get("/api/v1/topology", topology)
+    app.web.router.add_get("/api/v1/sources", sources)
     return app
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
 from collector.entity import Entity
@@ -105,6 +105,25 @@ class Batch:
             self.times[len(self.keys)] = at
         self.keys.append(key)
         self.values.append(value)
+
+    def extend(self, keys: Sequence[SeriesKey], values: Sequence[float]) -> None:
+        """Add samples of series that the plugin keeps from poll to poll; quicker than `add`.
+
+        Raises:
+            ValueError: As `add` does.
+        """
+        if self._sealed:
+            return
+        if not all(map(self._known.__contains__, keys)):
+            for key in keys:
+                self._check(key)
+        self.keys += keys
+        self.values += values
+
+    def extend_links(self, links: Sequence[Link]) -> None:
+        """Add links that the plugin keeps from poll to poll."""
+        if not self._sealed:
+            self.links += links
 
     def link(self, child: Entity, parent: Entity, share: float = 1.0) -> None:
         """Say that `child` belongs to `parent` and takes `share` of it, as seen now."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from collector.batch import Link
@@ -36,16 +36,18 @@ class Topology:
     def __init__(self, history: float = 3600.0) -> None:
         self._history = history
         self._by_source: dict[str, dict[tuple[Entity, Entity], Span]] = defaultdict(dict)
+        self._last: dict[str, list[Link]] = {}
         self._up: dict[Entity, list[Span]] = defaultdict(list)
         self._down: dict[Entity, list[Span]] = defaultdict(list)
 
-    def observe(
-        self, source: str, links: Iterable[Link], at: float, *, complete: bool = True
-    ) -> None:
+    def observe(self, source: str, links: list[Link], at: float, *, complete: bool = True) -> None:
         """Take the links that one source sees at that time, in place of those it saw before.
 
         With `complete` false the source could not see all, and what it does not see goes on.
         """
+        if self._last.get(source) == links:
+            return  # the common case, and links are compared in no time where they are the same
+        self._last[source] = links if complete else []
         before = self._by_source[source]
         now = {(link.child, link.parent): link for link in links}
         for pair, span in list(before.items()):
@@ -87,9 +89,15 @@ class Topology:
             yield from spans
 
     def forget(self, now: float) -> None:
-        """Drop links that ended more than `history` seconds ago."""
+        """Drop links that ended more than `history` seconds ago.
+
+        A time after `now` is from before the clock was set back, and becomes `now`.
+        """
         for index in (self._up, self._down):
             for entity, spans in list(index.items()):
+                for span in spans:
+                    span.since = min(span.since, now)
+                    span.until = None if span.until is None else min(span.until, now)
                 kept = [s for s in spans if s.until is None or s.until > now - self._history]
                 if kept:
                     index[entity] = kept

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, NamedTuple
 
 from pydantic import Field, PrivateAttr
 
-from collector.batch import Batch
+from collector.batch import Batch, Link, SeriesKey
 from collector.catalog import host, power
 from collector.counter import Counter
 from collector.entity import Entity, Kind
@@ -52,8 +52,7 @@ class _Sensor(NamedTuple):
     path: str
     fault: str | None
     quantity: _Quantity
-    entity: Entity
-    info: tuple[str, str, str]
+    key: SeriesKey
     counter: Counter | None
 
 
@@ -75,6 +74,8 @@ class Hwmon(Plugin):
 
     _files: Files = PrivateAttr()
     _sensors: list[_Sensor] = PrivateAttr()
+    _infos: list[SeriesKey] = PrivateAttr()
+    _links: list[Link] = PrivateAttr()
     _counters: dict[Entity, Counter] = PrivateAttr(default_factory=dict)
 
     @classmethod
@@ -94,18 +95,15 @@ class Hwmon(Plugin):
             FileNotFoundError: There are no sensors.
         """
         if self._files.changed(_FOLDER):
-            self._sensors = list(self._discover(batch.host))
+            self._sensors, self._infos = [], []
+            for sensor, info in self._discover(batch.host):
+                self._sensors.append(sensor)
+                self._infos.append(SeriesKey(host.SENSOR_INFO, sensor.key.entity, info))
+            self._links = [Link(key.entity, batch.host, 1.0) for key in self._infos]
         if not self._sensors:
             raise FileNotFoundError(f"{self.root / _FOLDER} has no sensors: load a hwmon driver")
-        number, add, link = self._files.number, batch.add, batch.link
-        for path, fault, (
-            metric,
-            divisor,
-            low,
-            high,
-            sentinel,
-        ), entity, info, counter in self._sensors:
-            link(entity, batch.host)
+        number, keys, values = self._files.number, list[SeriesKey](), list[float]()
+        for path, fault, (_, divisor, low, high, sentinel), key, counter in self._sensors:
             try:
                 raw = number(path)
                 if raw is None or not low <= raw <= high or raw == sentinel:
@@ -113,11 +111,13 @@ class Hwmon(Plugin):
                 if fault is not None and number(fault):
                     continue
             except (OSError, ValueError) as error:
-                batch.failed(entity, error)
+                batch.failed(key.entity, error)
                 continue
-            value = raw if counter is None else counter.update(raw)
-            add(metric, entity, value / divisor)
-            add(host.SENSOR_INFO, entity, 1.0, *info)
+            keys.append(key)
+            values.append((raw if counter is None else counter.update(raw)) / divisor)
+        batch.extend(keys, values)
+        batch.extend(self._infos, [1.0] * len(self._infos))
+        batch.extend_links(self._links)
 
     def close(self) -> None:
         """Close the files."""
@@ -132,7 +132,7 @@ class Hwmon(Plugin):
         finally:
             self.close()
 
-    def _discover(self, host_: Entity) -> Iterator[_Sensor]:
+    def _discover(self, host_: Entity) -> Iterator[tuple[_Sensor, tuple[str, str, str]]]:
         files, chips = self._files, Tally[str]()
         for hwmon in files.names(_FOLDER):
             folder = _folder(files, hwmon)
@@ -154,14 +154,14 @@ class Hwmon(Plugin):
                 counter = None
                 if quantity.metric is power.SENSOR_ENERGY:
                     counter = self._counters.setdefault(entity, Counter())
-                yield _Sensor(
+                found = _Sensor(
                     path=f"{folder}/{name}",
                     fault=f"{folder}/{sensor}_fault" if f"{sensor}_fault" in names else None,
                     quantity=quantity,
-                    entity=entity,
-                    info=(driver, sensor, label),
+                    key=SeriesKey(quantity.metric, entity, ()),
                     counter=counter,
                 )
+                yield found, (driver, sensor, label)
 
 
 def _folder(files: Files, hwmon: str) -> str | None:
