@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -70,10 +71,16 @@ def sets(root: Path, pid: int, variable: str) -> bool:
 
 
 def started(root: Path, process: Process) -> float:
-    """When a process started, in seconds since the epoch."""
-    stat = (root / "proc" / "stat").read_text()
-    boot = next(line for line in stat.splitlines() if line.startswith("btime "))
-    return int(boot.split()[1]) + process.start / os.sysconf("SC_CLK_TCK")
+    """When a process started, in seconds since the epoch.
+
+    Raises:
+        OSError: /proc/stat does not say when the host was started.
+    """
+    path = root / "proc" / "stat"
+    booted = re.search(r"^btime (\d+)", path.read_text(), re.MULTILINE)
+    if booted is None:
+        raise OSError(f"{path}: no line btime")
+    return int(booted[1]) + process.start / os.sysconf("SC_CLK_TCK")
 
 
 def listening(root: Path) -> dict[int, set[str]]:

@@ -123,35 +123,35 @@ SPEC_ACCEPTED_TOKENS = Metric(
     _MODEL,
 )
 
-# Latencies of the requests of a window, from the deltas of the engine's histogram. The quantile's
+# Latencies of the requests of a window, from the deltas of the engine's histogram. A percentile's
 # true value lies between lower and upper, the bounds of its bucket.
 _LATENCY = (*_MODEL, "latency")
-_QUANTILE = (*_LATENCY, "quantile")
+_PERCENTILE = (*_LATENCY, "percentile")  # promtool reserves `quantile` for summaries
 LATENCY_QUANTILE = Metric(
     "engine.latency",
     GAUGE,
     "s",
     Kind.ENGINE,
-    "Estimated quantile over the window: ttft, inter_token, per_output_token, e2e, queue, "
+    "Estimated percentile over the window: ttft, inter_token, per_output_token, e2e, queue, "
     "prefill, decode. Absent in the first and the last bucket; the bounds are there. Rank all "
     "is that of all ranks behind one port.",
-    _QUANTILE,
+    _PERCENTILE,
 )
 LATENCY_LOWER = Metric(
     "engine.latency.lower",
     GAUGE,
     "s",
     Kind.ENGINE,
-    "Lower bound of the bucket that holds the quantile; the quantile is above it.",
-    _QUANTILE,
+    "Lower bound of the bucket that holds the percentile, which is above it.",
+    _PERCENTILE,
 )
 LATENCY_UPPER = Metric(
     "engine.latency.upper",
     GAUGE,
     "s",
     Kind.ENGINE,
-    "Upper bound of the bucket that holds the quantile; +Inf where it is past the last bound.",
-    _QUANTILE,
+    "Upper bound of the bucket that holds the percentile; +Inf where it is past the last bound.",
+    _PERCENTILE,
 )
 LATENCY_MEAN = Metric(
     "engine.latency.mean", GAUGE, "s", Kind.ENGINE, "Exact mean over the window.", _LATENCY

@@ -15,8 +15,9 @@ from collector.exposition import Change, ExpositionError, Series
 from collector.histogram import Distribution, Histogram, total
 from collector.metric import COUNTER, Metric
 
-QUANTILES = (0.5, 0.95, 0.99)
+PERCENTILES = (50, 95, 99)
 ALL_RANKS = "all"
+_KEPT = 10_000  # counters and histograms; beyond that, those no longer on the page are forgotten
 
 METRICS = tuple(value for value in vars(serving).values() if isinstance(value, Metric))
 
@@ -95,6 +96,7 @@ class Readings:
         self._window = window
         self._scalars: dict[tuple[Metric, Entity, tuple[str, ...]], list[Series]] = {}
         self._counters: dict[tuple[Metric, Entity, tuple[str, ...]], Counter] = defaultdict(Counter)
+        self._computed: dict[Owner, float] = {}
         self._buckets: dict[tuple[Owner, str], _Buckets] = {}
         self._histograms: dict[tuple[Owner, str], Histogram] = {}
         self._histogram_of: dict[Series, tuple[Owner, str]] = {}
@@ -118,6 +120,14 @@ class Readings:
             name = next((name for name in names if f"{name}_bucket" in by_name), None)
             if name is not None:
                 self._bind_histogram(word, name, by_name)
+        if len(self._counters) + len(self._histograms) > _KEPT:
+            self._counters = defaultdict(
+                Counter, {key: c for key, c in self._counters.items() if key in self._scalars}
+            )
+            self._histograms = {
+                key: h for key, h in self._histograms.items() if key in self._buckets
+            }
+            self._computed.clear()
 
     def add(self, batch: Batch, change: Change, born: float | None) -> None:
         """Add what the page says now.
@@ -185,24 +195,21 @@ class Readings:
 
     def _add_computed(self, batch: Batch, owner: Owner) -> None:
         """Add computed prompt tokens where the engine counts all of them and those cached only."""
-        entity, labels = owner.entity, (owner.model,)
-        if (serving.PROMPT_TOKENS_COMPUTED, entity, labels) in self._scalars:
+        if (serving.PROMPT_TOKENS_COMPUTED, owner.entity, (owner.model,)) in self._counters:
             return
-        prompt, hits, external = (
-            self._counters[metric, entity, labels].total
-            for metric in (
-                serving.PROMPT_TOKENS,
-                serving.PREFIX_CACHE_HITS,
-                serving.EXTERNAL_CACHE_HITS,
-            )
-        )
+        prompt = self._total(serving.PROMPT_TOKENS, owner)
+        hits = self._total(serving.PREFIX_CACHE_HITS, owner)
         if prompt is None or hits is None:
             return
         # Hits are counted when a request is scheduled, its prompt when that is done: the
         # difference can fall for a moment, what is published must not.
-        computed = self._counters[serving.PROMPT_TOKENS_COMPUTED, entity, labels]
-        value = max(prompt - hits - (external or 0.0), computed.total or 0.0)
-        batch.add(serving.PROMPT_TOKENS_COMPUTED, entity, computed.update(value), *labels)
+        computed = prompt - hits - (self._total(serving.EXTERNAL_CACHE_HITS, owner) or 0.0)
+        self._computed[owner] = max(computed, self._computed.get(owner, 0.0))
+        batch.add(serving.PROMPT_TOKENS_COMPUTED, owner.entity, self._computed[owner], owner.model)
+
+    def _total(self, metric: Metric, owner: Owner) -> float | None:
+        counter = self._counters.get((metric, owner.entity, (owner.model,)))
+        return counter.total if counter is not None else None
 
     def _add_latencies(self, batch: Batch) -> None:
         ranks: dict[tuple[Entity, tuple[str, str]], list[Distribution]] = defaultdict(list)
@@ -226,16 +233,17 @@ def _add_window(batch: Batch, entity: Entity, labels: Sequence[str], window: Dis
     batch.add(serving.LATENCY_COUNT, entity, window.observations, *labels)
     batch.add(serving.LATENCY_WINDOW, entity, window.seconds, *labels)
     batch.add(serving.LATENCY_MEAN, entity, window.mean, *labels)
-    for q in QUANTILES:
-        found = window.quantile(q)
+    for percentile in PERCENTILES:
+        found = window.quantile(percentile / 100)
         if found is not None:
-            batch.add(serving.LATENCY_QUANTILE, entity, found.estimate, *labels, str(q))
-            batch.add(serving.LATENCY_LOWER, entity, found.lower, *labels, str(q))
-            batch.add(serving.LATENCY_UPPER, entity, found.upper, *labels, str(q))
+            name = str(percentile)
+            batch.add(serving.LATENCY_QUANTILE, entity, found.estimate, *labels, name)
+            batch.add(serving.LATENCY_LOWER, entity, found.lower, *labels, name)
+            batch.add(serving.LATENCY_UPPER, entity, found.upper, *labels, name)
 
 
 def _sum(group: Iterable[Series]) -> float:
-    return math.fsum(one.value for one in group)
+    return sum(one.value for one in group)
 
 
 def _plausible(metric: Metric, value: float) -> bool:

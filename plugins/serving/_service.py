@@ -64,7 +64,7 @@ class Service:
                 return
             self._looked = at
             table = processes.table(self._root)
-            if not alive or not self._listeners:
+            if not self._listeners or any(table.get(one.pid) != one for one in self._listeners):
                 self._find_listeners(table)
             self.members = self._find_members(table)
         except OSError as error:

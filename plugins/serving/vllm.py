@@ -247,8 +247,8 @@ def found(root: Path) -> list[str]:
     listening = processes.listening(root) if commands else {}
     urls = []
     for pid, command in sorted(commands.items()):
-        port = int(_argument(command, "--port", str(_PORT)))
-        if table[pid].parent not in commands and port in listening:
+        port = _argument(command, "--port", str(_PORT))
+        if table[pid].parent not in commands and port.isdecimal() and int(port) in listening:
             host = _argument(command, "--host", "127.0.0.1")
             address = "127.0.0.1" if host in ("0.0.0.0", "::", "localhost") else host  # noqa: S104
             urls.append(

@@ -162,13 +162,13 @@ def test_quantiles_of_the_window():
     assert value(last, serving.LATENCY_COUNT, "ttft") == 1200  # 60 s, not 70
     assert value(last, serving.LATENCY_WINDOW, "ttft") == 60
     assert value(last, serving.LATENCY_MEAN, "ttft") == pytest.approx(0.9 * 0.2 + 0.1 * 3)
-    assert value(last, serving.LATENCY_QUANTILE, "ttft", "0.5") == pytest.approx(0.1 + 0.4 * 5 / 9)
-    assert value(last, serving.LATENCY_LOWER, "ttft", "0.5") == 0.1
-    assert value(last, serving.LATENCY_UPPER, "ttft", "0.5") == 0.5
+    assert value(last, serving.LATENCY_QUANTILE, "ttft", "50") == pytest.approx(0.1 + 0.4 * 5 / 9)
+    assert value(last, serving.LATENCY_LOWER, "ttft", "50") == 0.1
+    assert value(last, serving.LATENCY_UPPER, "ttft", "50") == 0.5
     # Past the last bound no estimate is given, only that it is more than 0.5 s.
-    assert value(last, serving.LATENCY_QUANTILE, "ttft", "0.95") is None
-    assert value(last, serving.LATENCY_LOWER, "ttft", "0.95") == 0.5
-    assert value(last, serving.LATENCY_UPPER, "ttft", "0.95") == math.inf
+    assert value(last, serving.LATENCY_QUANTILE, "ttft", "95") is None
+    assert value(last, serving.LATENCY_LOWER, "ttft", "95") == 0.5
+    assert value(last, serving.LATENCY_UPPER, "ttft", "95") == math.inf
     assert value(last, serving.LATENCY_OBSERVATIONS, "ttft") == 1400
     assert value(batches[0], serving.LATENCY_COUNT, "ttft") is None
 
@@ -177,9 +177,9 @@ def test_p99_needs_100_observations():
     _, few, many = replay(
         *(answered(page(n), at=at) for n, at in ((0, 0.0), (99, 5.0), (100, 10.0)))
     )
-    assert value(few, serving.LATENCY_UPPER, "ttft", "0.95") == 0.5
-    assert value(few, serving.LATENCY_UPPER, "ttft", "0.99") is None
-    assert value(many, serving.LATENCY_UPPER, "ttft", "0.99") == 0.5
+    assert value(few, serving.LATENCY_UPPER, "ttft", "95") == 0.5
+    assert value(few, serving.LATENCY_UPPER, "ttft", "99") is None
+    assert value(many, serving.LATENCY_UPPER, "ttft", "99") == 0.5
 
 
 def test_after_a_restart_the_window_says_that_it_is_short():
@@ -197,10 +197,10 @@ def test_ranks_are_added_up_before_the_quantile_is_taken():
         return page(a) + page(b, start=None, engine='engine="1",', slow=b)
 
     _, last = replay(answered(both(0, 0)), answered(both(30, 10), 5.0))
-    assert value(last, serving.LATENCY_UPPER, "ttft", "0.5", rank="0") == 0.5
-    assert value(last, serving.LATENCY_UPPER, "ttft", "0.5", rank="1") == math.inf
-    assert value(last, serving.LATENCY_UPPER, "ttft", "0.5", rank="all") == 0.5
-    assert value(last, serving.LATENCY_UPPER, "ttft", "0.95", rank="all") == math.inf
+    assert value(last, serving.LATENCY_UPPER, "ttft", "50", rank="0") == 0.5
+    assert value(last, serving.LATENCY_UPPER, "ttft", "50", rank="1") == math.inf
+    assert value(last, serving.LATENCY_UPPER, "ttft", "50", rank="all") == 0.5
+    assert value(last, serving.LATENCY_UPPER, "ttft", "95", rank="all") == math.inf
     assert value(last, serving.LATENCY_COUNT, "ttft", rank="all") == 40
 
 
@@ -246,6 +246,17 @@ def test_computed_prompt_tokens_never_fall():
 
     batches = poll(body(100, 45), body(100, 85), body(200, 85))
     assert [value(b, serving.PROMPT_TOKENS_COMPUTED) for b in batches] == [50, 50, 110]
+
+
+def test_computed_prompt_tokens_survive_a_cut_page():
+    """Where the page says what was computed, the difference must never be mixed in."""
+    by_source = (
+        'vllm:prompt_tokens_by_source_total{engine="0",model_name="m",source="local_compute"}'
+    )
+    whole = page(20, more=f"{by_source} 100")
+    _, cut, last = poll(whole, whole[: whole.index(by_source.encode())], whole)
+    assert value(cut, serving.PROMPT_TOKENS_COMPUTED) is None
+    assert value(last, serving.PROMPT_TOKENS_COMPUTED) == 100
 
 
 # What is wrong with a page or its server.
@@ -473,8 +484,8 @@ def check_latency(batch: Batch, word: str, true: list[float], rank: str) -> None
     assert value(batch, serving.LATENCY_COUNT, word, rank=rank) == len(true)
     mean = value(batch, serving.LATENCY_MEAN, word, rank=rank)
     assert mean == pytest.approx(sum(true) / len(true))
-    for q in (0.5, 0.95, 0.99):
-        exact = sorted(true)[math.ceil(q * len(true) - 1e-9) - 1]
+    for q in (50, 95, 99):
+        exact = sorted(true)[math.ceil(q * len(true) / 100) - 1]
         lower = value(batch, serving.LATENCY_LOWER, word, str(q), rank=rank)
         upper = value(batch, serving.LATENCY_UPPER, word, str(q), rank=rank)
         assert lower is not None
@@ -487,16 +498,16 @@ def test_end_to_end_quantiles_against_the_client():
     answer = recorded(f"{CPU}/after80.prom")
     _, batch = replay(answered(zeroed(answer.body), 100.0), answer._replace(at=150.0))
     true = sorted(request["e2e"] for request in json.loads(data(f"{CPU}/truth1.json").read_text()))
-    for q in (0.5, 0.95):
-        exact = true[math.ceil(q * len(true)) - 1]
+    for q in (50, 95):
+        exact = true[math.ceil(q * len(true) / 100) - 1]
         lower = value(batch, serving.LATENCY_LOWER, "e2e", str(q))
         upper = value(batch, serving.LATENCY_UPPER, "e2e", str(q))
         assert lower is not None
         assert upper is not None
         assert lower < exact <= upper + 0.03
     # The queue was empty: the quantile is in the first bucket, where no estimate is given.
-    assert value(batch, serving.LATENCY_QUANTILE, "queue", "0.5") is None
-    assert value(batch, serving.LATENCY_UPPER, "queue", "0.5") == 0.3
+    assert value(batch, serving.LATENCY_QUANTILE, "queue", "50") is None
+    assert value(batch, serving.LATENCY_UPPER, "queue", "50") == 0.3
     mean = value(batch, serving.LATENCY_MEAN, "queue")
     assert mean is not None
     assert mean < 0.01
