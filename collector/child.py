@@ -56,7 +56,7 @@ class Child:
         self._name = name
         self._order = {"plugin": name, "config": config, "host": host.key}
         self._start_limit = start_limit
-        self._receiver: Receiver | None = None
+        self._receiver = Receiver(load(name).metrics)
         self._process: Process | None = None
         self._ready = False
         self._started = 0.0
@@ -88,10 +88,10 @@ class Child:
             await self._ask(process, batch)
         except asyncio.CancelledError:
             if self._ready or time.monotonic() - self._started > self._start_limit:
-                self._give_up(batch.at)
+                self._give_up(process, batch.at)
             raise
         except (OSError, EOFError, WireError, ChildError) as error:
-            raise await self._ended(error) from error
+            raise await self._ended(process, error) from error
         self._ended_in_a_row = 0
 
     async def close(self, grace: float = 1.0) -> None:
@@ -113,12 +113,11 @@ class Child:
         wait = self._started + self._delay() - time.monotonic()
         if wait > 0:
             raise ChildError(f"{self._end} (starts again in {wait:.0f} s)")
-        if self._receiver is None:
-            self._receiver = Receiver(load(self._name).metrics)
         self._receiver.restart()
         if self._note < 0:
             self._note = os.memfd_create("w2t-child")
-            os.truncate(self._note, PROGRESS)
+        os.truncate(self._note, 0)  # what the child before was doing
+        os.truncate(self._note, PROGRESS)
         self._ready = False
         self._started = time.monotonic()
         self._process = process = await self._spawn()
@@ -151,7 +150,6 @@ class Child:
     async def _receive(self, process: Process, batch: Batch) -> bool:
         """Take one line; say whether it completes a poll."""
         assert process.stdout is not None
-        assert self._receiver is not None
         try:
             line = await process.stdout.readuntil(b"\n")
         except asyncio.LimitOverrunError as error:
@@ -163,9 +161,9 @@ class Child:
             raise ChildError(error_text)
         return complete
 
-    async def _ended(self, error: Exception) -> ChildError:
+    async def _ended(self, process: Process, error: Exception) -> ChildError:
         """See the child off, and say how it ended."""
-        process = self._let_go(time.time())
+        self._let_go(process, time.time())
         if process.stdin is not None:
             process.stdin.close()
         await _gone(process, 1.0)
@@ -175,21 +173,19 @@ class Child:
             self._end = f"child process {process.pid} {_how(process.returncode)}"
         return ChildError(self._end)
 
-    def _give_up(self, at: float) -> None:
+    def _give_up(self, process: Process, at: float) -> None:
         first = not self._ended_in_a_row
-        process = self._let_go(at)
+        self._let_go(process, at)
         _kill(process)
         self._end = f"child process {process.pid} {self._where()}: killed"
         if first:
             log.warning("%s: %s", self._name, self._end)
 
-    def _let_go(self, at: float) -> Process:
-        process, self._process = self._process, None
-        assert process is not None
+    def _let_go(self, process: Process, at: float) -> None:
+        self._process = None
         self._left = process
         self._hung_since = at
         self._ended_in_a_row += 1
-        return process
 
     def _hang(self, process: Process) -> str:
         return (
@@ -207,6 +203,10 @@ async def _gone(process: Process, seconds: float) -> None:
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(seconds):
             await process.wait()
+        # asyncio leaves the pipes to the loop's next turns, which there may not be.
+        transport = getattr(process, "_transport", None)
+        if transport is not None:
+            transport.close()
 
 
 def _kill(process: Process) -> None:

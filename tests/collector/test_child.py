@@ -16,6 +16,7 @@ import pytest
 from collector.batch import Batch
 from collector.child import Child, ChildError
 from collector.entity import Kind
+from collector.plugin import load
 from collector.wire import LINE
 from plugins.gpu.nvml import Nvml
 from tests.fakes import nvml
@@ -34,6 +35,7 @@ def scenario(library, tmp_path, monkeypatch):
     scenario = nvml.Scenario(tmp_path / "scenario.conf")
     scenario.gpu(0)
     scenario.write()
+    load("nvml")  # as the daemon has done before its loop runs
     for name, value in nvml.environment(library, scenario.path).items():
         monkeypatch.setenv(name, value)
     return scenario
@@ -48,7 +50,7 @@ async def poll(child, timeout=AGES):
 
 async def until(condition):
     async with asyncio.timeout(AGES):
-        while not condition():
+        while not await asyncio.to_thread(condition):
             await asyncio.sleep(0.01)
 
 
@@ -59,7 +61,7 @@ def note(child) -> str:
 async def hung_poll(child, call):
     """Poll until the child is in that call, then give the poll up as the poller's timeout does."""
     task = asyncio.create_task(poll(child))
-    await until(lambda: child._note >= 0 and note(child).startswith(call))
+    await until(lambda: child._process is not None and note(child).startswith(call))
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
@@ -82,8 +84,8 @@ def test_one_process_serves_all_polls(scenario):
             pids.add(child._process.pid)
             assert len(batch.keys) > 30
         await child.close()
-        assert not exists(pids.pop())
-        assert not pids
+        (pid,) = pids
+        assert not await asyncio.to_thread(exists, pid)
 
     asyncio.run(go())
 
@@ -95,11 +97,11 @@ def test_a_hung_child_is_killed_and_a_new_one_takes_over(scenario, caplog):
         await poll(other)
         pid = child._process.pid
         scenario.set("hang", "nvmlDeviceGetClockInfo")
-        scenario.write()
+        await asyncio.to_thread(scenario.write)
         await hung_poll(child, "nvmlDeviceGetClockInfo")
         await until(lambda: not exists(pid))
         scenario.set("hang", None)
-        scenario.write()
+        await asyncio.to_thread(scenario.write)
         assert len((await poll(other)).keys) == len((await poll(child)).keys) > 30
         assert child._process.pid != pid
         await child.close()
@@ -117,7 +119,7 @@ def test_a_child_that_hangs_again_and_again_is_started_more_and_more_rarely(scen
     async def go():
         child = Child("nvml", {}, HOST)
         scenario.set("hang", "nvmlDeviceGetClockInfo")
-        scenario.write()
+        await asyncio.to_thread(scenario.write)
         for _ in range(2):
             await hung_poll(child, "nvmlDeviceGetClockInfo")
         with pytest.raises(ChildError, match=r"hung since .* killed \(starts again in \d+ s\)"):
@@ -137,13 +139,13 @@ def test_others_go_on_beside_a_hung_one(scenario):
         await poll(hung)
         await poll(other)
         scenario.set("hang", "nvmlDeviceGetClockInfo")
-        scenario.write()
+        await asyncio.to_thread(scenario.write)
         task = asyncio.create_task(poll(hung))
         await until(lambda: note(hung).startswith("nvmlDeviceGetClockInfo"))
         scenario.set("hang", "nothing else")
         # The hung one must stay so: stop it where it is.
         os.kill(hung._process.pid, signal.SIGSTOP)
-        scenario.write()
+        await asyncio.to_thread(scenario.write)
         for _ in range(3):
             assert len((await poll(other)).keys) > 60
         assert not task.done()
@@ -237,10 +239,10 @@ def test_a_real_process_that_cannot_be_reaped(scenario):
                 os._exit(0)
         os.close(write)
         try:
-            if os.read(read, 2) != b"ok":
+            if await asyncio.to_thread(os.read, read, 2) != b"ok":
                 pytest.skip("the kernel does not let this process trace another")
             scenario.set("hang", f"nvmlDeviceGetMarginTemperature {nvml.uuid(0)}")
-            scenario.write()
+            await asyncio.to_thread(scenario.write)
             await hung_poll(child, "nvmlDeviceGetMarginTemperature")
             with pytest.raises(ChildError, match=f"process {pid} hung since .* cannot be killed"):
                 await poll(child)
@@ -249,7 +251,7 @@ def test_a_real_process_that_cannot_be_reaped(scenario):
             os.kill(tracer, signal.SIGKILL)
             os.waitpid(tracer, 0)
         scenario.set("hang", None)
-        scenario.write()
+        await asyncio.to_thread(scenario.write)
         assert len((await poll(child)).keys) > 30
         assert child._process.pid != pid
         await child.close()
@@ -260,13 +262,13 @@ def test_a_real_process_that_cannot_be_reaped(scenario):
 def test_a_slow_start_outlives_the_polls_that_wait_for_it(scenario):
     async def go():
         scenario.set("hang", "nvmlInitWithFlags")
-        scenario.write()
+        await asyncio.to_thread(scenario.write)
         child = Child("nvml", {}, HOST)
         await hung_poll(child, "nvmlInit")
         pid = child._process.pid
         await hung_poll(child, "nvmlInit")
         scenario.set("hang", None)
-        scenario.write()
+        await asyncio.to_thread(scenario.write)
         assert len((await poll(child)).keys) > 30
         assert child._process.pid == pid
         await child.close()
@@ -277,10 +279,10 @@ def test_a_slow_start_outlives_the_polls_that_wait_for_it(scenario):
 def test_a_start_that_never_ends_is_given_up(scenario):
     async def go():
         scenario.set("hang", "nvmlInitWithFlags")
-        scenario.write()
+        await asyncio.to_thread(scenario.write)
         child = Child("nvml", {}, HOST, start_limit=0.0)
         task = asyncio.create_task(poll(child))
-        await until(lambda: child._note >= 0 and note(child) == "nvmlInit")
+        await until(lambda: child._process is not None and note(child) == "nvmlInit")
         pid = child._process.pid
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -297,11 +299,11 @@ def test_a_crash_is_named_and_the_next_poll_starts_anew(scenario):
         await poll(child)
         pid = child._process.pid
         scenario.set("crash", "nvmlDeviceGetClockInfo")
-        scenario.write()
+        await asyncio.to_thread(scenario.write)
         with pytest.raises(ChildError, match=f"child process {pid} was ended by SIGABRT"):
             await poll(child)
         scenario.set("crash", None)
-        scenario.write()
+        await asyncio.to_thread(scenario.write)
         assert len((await poll(child)).keys) > 30
         await child.close()
 
@@ -311,17 +313,17 @@ def test_a_crash_is_named_and_the_next_poll_starts_anew(scenario):
 def test_starts_that_fail_become_rarer(scenario):
     async def go():
         scenario.set("init_error", 9)
-        scenario.write()
+        await asyncio.to_thread(scenario.write)
         child = Child("nvml", {}, HOST)
         for _ in range(2):
             with pytest.raises(ChildError, match=r"driver is not loaded[^()]*$"):
                 await poll(child)
         child._started = time.monotonic()
-        with pytest.raises(ChildError, match=r"driver is not loaded.*\(starts again in 2 s\)"):
+        with pytest.raises(ChildError, match=r"driver is not loaded.*\(starts again in \d s\)"):
             await poll(child)
         child._started -= 2.5
         scenario.set("init_error", None)
-        scenario.write()
+        await asyncio.to_thread(scenario.write)
         assert len((await poll(child)).keys) > 30
         assert child._ended_in_a_row == 0
         await child.close()
@@ -335,12 +337,12 @@ def test_closing_a_hung_child_comes_back(scenario):
         await poll(child)
         pid = child._process.pid
         scenario.set("hang", "nvmlDeviceGetClockInfo")
-        scenario.write()
+        await asyncio.to_thread(scenario.write)
         task = asyncio.create_task(poll(child))
         await until(lambda: note(child).startswith("nvmlDeviceGetClockInfo"))
         async with asyncio.timeout(AGES):
             await child.close(grace=0.2)
-        assert not exists(pid)
+        assert not await asyncio.to_thread(exists, pid)
         with pytest.raises(ChildError):
             await task
 
@@ -423,7 +425,7 @@ def answering(program):
         ("print('{}'); print('Hello'); sys.stdin.read()", "makes no sense"),
         (f"print('{{}}'); print('x' * {LINE + 1}); sys.stdin.read()", "a line of more than"),
         ("print('{}', flush=True); sys.exit(3)", "ended with status 3"),
-        ("print('{')", "makes no sense|ended with status 0"),
+        ("print('{')", "makes no sense"),
     ],
 )
 def test_a_child_that_answers_nonsense(monkeypatch, program, message):

@@ -11,6 +11,7 @@ import pytest
 from collector.batch import Batch
 from collector.child import Child, ChildError
 from collector.entity import Entity, Kind
+from collector.plugin import load
 from plugins.gpu import nvml as plugin
 from plugins.gpu.nvml import Nvml
 from tests.data import data
@@ -34,6 +35,7 @@ def old_library(tmp_path_factory):
 @pytest.fixture
 def scenario(library, tmp_path, monkeypatch):
     """A scenario that children started in this test will follow; in force once written."""
+    load("nvml")  # as the daemon has done before its loop runs
     scenario = Scenario(tmp_path / "scenario.conf")
     for name, value in nvml.environment(library, scenario.path).items():
         monkeypatch.setenv(name, value)
@@ -51,7 +53,7 @@ def run(*steps, config=None):
         child = Child("nvml", config or {}, HOST)
         now, found = time.time(), []
         for number, step in enumerate(steps):
-            step()
+            await asyncio.to_thread(step)
             batch = Batch(HOST, now + 10 * number, Nvml.metrics)
             try:
                 async with asyncio.timeout(30):
@@ -412,7 +414,7 @@ def test_the_slow_tier_is_stated_again_with_its_time(scenario):
             await child.poll(batch)
             batches.append(batch)
             scenario.process(0, 200, MIB)  # seen only by the next slow read
-            scenario.write()
+            await asyncio.to_thread(scenario.write)
         await child.close()
         return now, batches
 
