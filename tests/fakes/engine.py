@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import os
 import time
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 PAGE = """\
 # HELP process_start_time_seconds Start time of the process since unix epoch in seconds.
@@ -42,6 +42,7 @@ vllm:time_to_first_token_seconds_sum{{engine="0",model_name="{model}"}} {time}
 
 
 class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
     model: str
     rates: dict[str, float]
     born = time.time()
@@ -72,7 +73,7 @@ def main() -> None:
     options = parser.parse_args()
     Handler.model = options.model
     Handler.rates = {rate: getattr(options, rate) for rate in ("output", "prompt", "cached")}
-    server = HTTPServer(("127.0.0.1", 0), Handler)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     print(os.getpid(), server.server_port, flush=True)
     server.serve_forever()
 

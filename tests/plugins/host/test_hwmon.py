@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from collector.batch import Batch, Link
+from collector.batch import Batch, Link, SeriesKey
 from collector.catalog import host, power
 from collector.entity import Kind
 from plugins.host.hwmon import Hwmon, _address
