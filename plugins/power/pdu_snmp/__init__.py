@@ -16,7 +16,7 @@ from collector.secret import Secret
 from plugins.power.pdu_snmp.device import SYS_UPTIME, Device
 from plugins.power.pdu_snmp.discovery import Discovery, UnknownDeviceError
 from plugins.power.pdu_snmp.fetch import Reply, fetch
-from plugins.power.pdu_snmp.profile import METRICS, Profile, find
+from plugins.power.pdu_snmp.profile import METRICS, SHIPPED, Profile, find
 from plugins.power.pdu_snmp.record import Recorder
 from plugins.power.pdu_snmp.session import Session, SnmpError, User, connect
 
@@ -68,7 +68,8 @@ class PduSnmp(Plugin):
         if self.priv_protocol and not self.auth_protocol:
             raise ValueError("priv_protocol needs auth_protocol")
         try:
-            find(self.profile)
+            if self.profile not in ("auto", *SHIPPED):
+                find(self.profile)
         except OSError as error:
             raise ValueError(f"profile {self.profile}: {error}") from error
         return self
@@ -94,7 +95,7 @@ class PduSnmp(Plugin):
             if self._device is None and not await self._discover(self._session, deadline, batch):
                 return
             assert self._device is not None
-            reply = await fetch(self._session, self._device.oids, self._batch, deadline)
+            reply = await self._ask(self._session, self._device, deadline)
         except (TimeoutError, SnmpError):
             self._hang_up()
             raise
@@ -115,17 +116,28 @@ class PduSnmp(Plugin):
         session = Recorder(await self._connect())
         try:
             device = await Discovery(profiles, self.name).run(session)
-            deadline = asyncio.get_running_loop().time() + 60
-            await fetch(session, device.oids, device.profile.batch, deadline)
+            self._batch = device.profile.batch
+            await self._ask(session, device, asyncio.get_running_loop().time() + 60)
         finally:
             session.close()
         await asyncio.to_thread(session.save, folder / "input" / "pdu.snmprec")
+
+    async def _ask(self, session: Session, device: Device, deadline: float) -> Reply:
+        reply = await fetch(session, device.oids, self._batch, deadline)
+        if doubts := device.doubts(reply.values):
+            try:
+                more = await fetch(session, doubts, reply.batch, deadline)
+            except (TimeoutError, SnmpError):
+                more = Reply({}, set(doubts), reply.batch)
+            values = reply.values | more.values
+            reply = Reply(values, reply.unanswered | more.unanswered, more.batch)
+        return reply
 
     def _read(self, device: Device, batch: Batch, reply: Reply) -> bool:
         """Add what was answered and say whether the device has changed since its discovery."""
         gone = device.read(batch, reply.values, reply.unanswered, time.monotonic())
         if reply.unanswered:
-            lost, asked = len(reply.unanswered), len(device.oids)
+            lost, asked = len(reply.unanswered), len(reply.unanswered) + len(reply.values)
             batch.failed(None, TimeoutError(f"{lost} of {asked} objects were not answered"))
         uptime = reply.values.get(SYS_UPTIME)
         started = isinstance(uptime, int) and uptime < self._uptime

@@ -50,7 +50,16 @@ POWER_FACTOR = (-1.0, 1.0)  # the sign tells leading from lagging on some device
 VOLTS, AMPERES = 480.0 * 3**0.5, 0.5
 
 _SUMMABLE = {"W", "{VA}", "J"}
-_TEXT = 128  # characters of a name that are kept
+_TEXT = 255  # characters of a text that are kept; SNMP's DisplayString ends there too
+
+
+class Guard(NamedTuple):
+    """An object that says whether a value is a reading; see `profile.Available`."""
+
+    oid: str
+    good: frozenset[int]
+    bad: frozenset[int]
+    when: frozenset[int]
 
 
 class Reading(NamedTuple):
@@ -66,8 +75,7 @@ class Reading(NamedTuple):
     low: float
     high: float
     missing: frozenset[Raw]
-    guard: str | None  # an object that must be one of `allowed` for the value to be known
-    allowed: frozenset[int]
+    guard: Guard | None
     amperes: str | None  # of the same outlet, to check watts by
     energy: Energy | None
 
@@ -130,9 +138,18 @@ class Device:
         del self._walks, self._former
         oids = [SYS_UPTIME] if SYS_UPTIME in system else []
         for reading in self.readings:
-            oids += [reading.oid] if reading.guard is None else [reading.oid, reading.guard]
+            oids.append(reading.oid)
+            if reading.guard is not None and not reading.guard.when:
+                oids.append(reading.guard.oid)
         oids += [state.oid for state in self.states]
         self.oids = list(dict.fromkeys(oids))
+        self._doubted = [
+            (r.oid, r.guard.oid, r.guard.when) for r in self.readings if r.guard and r.guard.when
+        ]
+
+    def doubts(self, values: Mapping[str, SnmpValue]) -> list[str]:
+        """Return what must be asked too, now that the values of `oids` are known."""
+        return [guard for oid, guard, when in self._doubted if values.get(oid) in when]
 
     def read(
         self, batch: Batch, values: Mapping[str, SnmpValue], unanswered: set[str], now: float
@@ -156,15 +173,21 @@ class Device:
         add, get = batch.add, values.get
         for (
             oid, metric, entity, labels, num, den, offset, low, high,
-            missing, guard, allowed, amperes, energy,
+            missing, guard, amperes, energy,
         ) in self.readings:  # fmt: skip
             raw = get(oid)
             if raw is None:
                 if oid not in unanswered:
                     gone[entity].append(metric.name)
                 continue
-            if raw in missing or (guard is not None and get(guard) not in allowed):
+            if raw in missing:
                 continue
+            if guard is not None and (not guard.when or raw in guard.when):
+                told = get(guard.oid)
+                if told is None and guard.oid not in unanswered:
+                    gone[entity].append(metric.name)
+                if told is None or told in guard.bad or (guard.good and told not in guard.good):
+                    continue
             try:
                 if raw.__class__ is not int:
                     raw = number(raw, missing)
@@ -238,11 +261,6 @@ class Device:
                     continue
                 offset = float(factor[1])
                 low, high = _limits(metric)
-                guard = None
-                if table.available:
-                    place = table.oid(table.available.column)
-                    if instance in self._walks.get(place, ()):
-                        guard = f"{place}.{'.'.join(map(str, instance))}"
                 self.readings.append(
                     Reading(
                         oid,
@@ -255,8 +273,7 @@ class Device:
                         low,
                         high,
                         missing,
-                        guard,
-                        table.available.values if table.available else frozenset(),
+                        self._guard(table, instance),
                         None,
                         self._energy(metric, entity, float(factor[0])),
                     )
@@ -338,6 +355,13 @@ class Device:
                 return None
             factor *= Fraction(1000) ** (told - 9)
         return factor, offset
+
+    def _guard(self, table: Table, instance: Instance) -> Guard | None:
+        told = table.available
+        if told is None or instance not in self._walks.get(table.oid(told.column), ()):
+            return None
+        oid = f"{table.oid(told.column)}.{'.'.join(map(str, instance))}"
+        return Guard(oid, told.good, told.bad, told.when)
 
     def _energy(self, metric: Metric, entity: Entity, resolution: float) -> Energy | None:
         if metric.instrument is not COUNTER:

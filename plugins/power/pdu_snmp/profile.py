@@ -29,7 +29,7 @@ A profile is one TOML file: those in `profiles/`, and any that a user names by i
     where = { number = [1, 2] }     # rows that count; unless = {...} names those that do not
     missing = [-1, "n/a"]   # raw values that mean "not available"
     digits = "OID"          # an object with the decimal digits of the row: value / 10^digits
-    available = { column = 2, is = [1] }    # asked with each value: else the value is not known
+    available = { column = 3, not = [-1], when = [0] }  # see Available
     values = [
       { metric = "outlet.power", column = 7, unit = "W" },
       { metric = "outlet.energy", column = 11, unit = "kWh", scale = 0.1 },
@@ -60,7 +60,7 @@ from collector.catalog import power
 from collector.entity import Kind
 from collector.metric import Metric
 
-FOLDER = Path(__file__).parent / "profiles"
+SHIPPED = {path.stem: path for path in sorted((Path(__file__).parent / "profiles").glob("*.toml"))}
 
 KINDS = (Kind.PDU, Kind.INLET, Kind.PHASE, Kind.BREAKER, Kind.OUTLET, Kind.ENVIRONMENT)
 METRICS = {
@@ -128,10 +128,14 @@ class Unit(Strict):
 
 
 class Available(Strict):
-    """A column that says whether the row's value can be believed."""
+    """A column that says whether the row's value is a reading at all: it is one of `is` and none
+    of `not`. It is asked with each value, or only for values that read one of `when`.
+    """  # noqa: D205
 
     column: int
-    values: frozenset[int] = Field(alias="is")
+    good: frozenset[int] = Field(default=frozenset(), alias="is")
+    bad: frozenset[int] = Field(default=frozenset(), alias="not")
+    when: frozenset[int] = frozenset()
 
 
 class Value(Strict):
@@ -255,14 +259,14 @@ def find(name: str) -> list[Profile]:
         OSError: The file cannot be read.
         ValueError: There is no such profile or it is wrong.
     """
-    shipped = {path.stem: path for path in sorted(FOLDER.glob("*.toml"))}
     if name == "auto":
-        return [load(path) for path in shipped.values()]
-    if name in shipped:
-        return [load(shipped[name])]
+        return [load(path) for path in SHIPPED.values()]
+    if name in SHIPPED:
+        return [load(SHIPPED[name])]
     if name.endswith(".toml"):
         return [load(Path(name))]
-    raise ValueError(f"no profile {name}: auto, {', '.join(shipped)}, or the path of a .toml file")
+    known = ", ".join(SHIPPED)
+    raise ValueError(f"no profile {name}: auto, {known}, or the path of a .toml file")
 
 
 def rank(profiles: list[Profile], object_id: str, descr: str) -> list[Profile]:

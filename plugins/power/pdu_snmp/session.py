@@ -16,6 +16,7 @@ Value = int | float | str | bytes | None
 """Numbers as int, OCTET STRING as bytes, OBJECT IDENTIFIER as dotted str, Opaque float as float."""
 
 MAX_ROWS = 10_000  # of one column; more is an agent that never ends
+MAX_REPETITIONS = 100  # of a GETBULK; lowered for agents that fall silent on big ones
 TRIES = 3  # of one step of a walk
 
 AUTH = ("MD5", "SHA", "SHA224", "SHA256", "SHA384", "SHA512")
@@ -97,6 +98,7 @@ class _Gufo:
     def __init__(self, session: Any, error: type[Exception]) -> None:  # noqa: ANN401
         self._session = session
         self._error = error
+        self._repetitions = MAX_REPETITIONS
 
     @classmethod
     async def open(cls, address: str, port: int, identity: str | User, wait: float) -> Session:
@@ -135,7 +137,8 @@ class _Gufo:
 
     async def walk(self, oid: str, repetitions: int, limit: int = MAX_ROWS) -> dict[str, Value]:
         rows: dict[str, Value] = {}
-        steps = self._session.getbulk(oid, min(repetitions, limit))
+        repetitions = min(repetitions, self._repetitions, limit)
+        steps = self._session.getbulk(oid, repetitions)
         tries = 0
         while len(rows) < limit:
             try:
@@ -145,8 +148,8 @@ class _Gufo:
             except TimeoutError:  # the next step asks from the same place again
                 if (tries := tries + 1) == TRIES:
                     raise
-                if not rows and repetitions > 1:  # old agents fall silent on big GETBULKs
-                    repetitions = max(1, repetitions // 4)
+                if not rows and repetitions > 1:
+                    self._repetitions = repetitions = max(1, repetitions // 4)
                     steps = self._session.getbulk(oid, repetitions)
                 continue
             except self._error as error:
@@ -168,6 +171,7 @@ class _Pysnmp:
         self._hlapi = hlapi
         self._engine = engine
         self._where = where
+        self._repetitions = MAX_REPETITIONS
 
     @classmethod
     async def open(cls, address: str, port: int, identity: str | User, wait: float) -> Session:
@@ -201,8 +205,26 @@ class _Pysnmp:
             )
         kind = hlapi.Udp6TransportTarget if ":" in address else hlapi.UdpTransportTarget
         transport = await kind.create((address, port), timeout=wait, retries=0)
-        engine = await asyncio.to_thread(hlapi.SnmpEngine)  # reads files
+        engine = await asyncio.to_thread(cls._engine_with_mibs, hlapi.SnmpEngine)
         return cls(hlapi, engine, credentials, transport, hlapi.ContextData())
+
+    @staticmethod
+    def _engine_with_mibs(make: Any) -> Any:  # noqa: ANN401
+        """Make an engine that has read all that it would else read while the loop waits."""
+        engine = make()
+        engine.get_mib_builder().load_modules(
+            "__PYSNMP-USM-MIB",
+            "PYSNMP-SOURCE-MIB",
+            "PYSNMP-USM-MIB",
+            "SNMP-COMMUNITY-MIB",
+            "SNMP-NOTIFICATION-MIB",
+            "SNMP-TARGET-MIB",
+            "SNMP-USER-BASED-SM-MIB",
+            "SNMP-VIEW-BASED-ACM-MIB",
+            "SNMPv2-TM",
+            "TRANSPORT-ADDRESS-MIB",
+        )
+        return engine
 
     async def get(self, oids: Sequence[str]) -> dict[str, Value]:
         return await self._ask(self._hlapi.get_cmd, oids)
@@ -210,15 +232,15 @@ class _Pysnmp:
     async def walk(self, oid: str, repetitions: int, limit: int = MAX_ROWS) -> dict[str, Value]:
         rows: dict[str, Value] = {}
         at, tries = oid, 0
+        repetitions = min(repetitions, self._repetitions, limit)
         while len(rows) < limit:
             try:
-                found = await self._ask(
-                    self._hlapi.bulk_cmd, [at], 0, min(repetitions, limit - len(rows))
-                )
+                found = await self._ask(self._hlapi.bulk_cmd, [at], 0, repetitions)
             except TimeoutError:
                 if (tries := tries + 1) == TRIES:
                     raise
-                repetitions = repetitions if rows else max(1, repetitions // 4)
+                if not rows and repetitions > 1:
+                    self._repetitions = repetitions = max(1, repetitions // 4)
                 continue
             tries = 0
             inside = {name: value for name, value in found.items() if name.startswith(f"{oid}.")}
@@ -241,8 +263,10 @@ class _Pysnmp:
         )
         if failure:
             text = str(failure)
-            if "timeout" in text.lower() or "No SNMP response" in text:
+            if "No SNMP response" in text:
                 raise TimeoutError(text)
+            if "Ciphering services" in text:
+                text = "pysnmp encrypts by the package cryptography, which is not installed"
             raise SnmpError(text)
         if status:
             return {}
