@@ -74,7 +74,8 @@ class Distribution:
                 lower = self.bounds[i - 1]
                 if upper == math.inf:
                     return Quantile(None, lower, upper)
-                return Quantile(lower + (upper - lower) * (rank - below) / count, lower, upper)
+                estimate = lower + (upper - lower) * (rank - below) / count
+                return Quantile(min(estimate, upper), lower, upper)  # rounding can exceed it
             below += count
         return None
 

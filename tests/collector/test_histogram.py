@@ -5,7 +5,7 @@ from bisect import bisect_left
 from itertools import accumulate
 
 import pytest
-from hypothesis import given, reject
+from hypothesis import example, given, reject
 from hypothesis import strategies as st
 
 from collector.histogram import Distribution, Histogram, Quantile, total
@@ -73,6 +73,7 @@ AT = st.floats(0.01, 0.99)
 
 
 @given(VALUES, AT)
+@example([1.0, 0.5, 0.5, 0.5], 0.75)
 def test_true_quantile_is_within_the_bounds(values, q):
     found = distribution(values).quantile(q)
     if found is None:

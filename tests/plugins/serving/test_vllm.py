@@ -146,6 +146,13 @@ def test_no_restart_where_the_start_time_is_missing_once():
     assert value(last, serving.GENERATION_TOKENS) == 120
 
 
+def test_restart_seen_by_what_was_not_on_the_first_page():
+    """A page that lacked the start time once must not hide a restart later."""
+    made = 'vllm:generation_tokens_created{engine="0",model_name="m"} 1000.5'
+    pages = (page(90, start=None, more=made), page(100, more=made), page(150, start=2000.0))
+    assert [value(b, serving.GENERATION_TOKENS) for b in poll(*pages)] == [90, 100, 250]
+
+
 def test_restart_with_other_series():
     """The engine comes back with a second rank: the first one's counters go on."""
     both = page(7, start=2000.0) + page(9, start=None, engine='engine="1",')
