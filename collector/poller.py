@@ -22,6 +22,7 @@ from collector.worker import BusyError, Worker
 log = logging.getLogger(__name__)
 
 STALE = 3  # intervals after which a sample is no longer shown
+TELL = 5.0  # seconds after which a source whose state stays the same says so again
 BACKOFF_MAX = 60.0  # seconds; a source that is polled more rarely is not slowed down further
 
 
@@ -66,6 +67,10 @@ class Source:
         self._last_success: float | None = None
         self._refused = 0
         self._opened = False
+        self._told: tuple[float, str | None] = (float("-inf"), None)
+        self._awaited = {
+            name for name in _METHODS if inspect.iscoroutinefunction(getattr(plugin, name))
+        }
         self._worker = Worker(self.id)
         self._child: Child | None = None
         if plugin.driver_bound:
@@ -123,7 +128,10 @@ class Source:
         if reason is None or batch.links:
             self._topology.observe(self.id, batch.links, at, complete=reason is None)
         self._deliver(batch)
-        self._write_self(at, time.monotonic() - begun, reason)
+        # Nothing but the clock moves in most seconds, and it is not worth a write in each of them.
+        if reason != self._told[1] or not 0 <= at - self._told[0] < TELL:
+            self._told = (at, reason)
+            self._write_self(at, time.monotonic() - begun, reason)
         self.polls += 1
         return batch
 
@@ -151,7 +159,7 @@ class Source:
 
     async def _call(self, name: str, *args: Batch) -> None:
         method = getattr(self.plugin, name)
-        if inspect.iscoroutinefunction(method):
+        if name in self._awaited:
             await method(*args)
         elif getattr(type(self.plugin), name) is not getattr(Plugin, name):
             await self._worker.run(lambda: method(*args))
@@ -180,10 +188,11 @@ class Source:
         own.add(selfmetrics.SOURCE_REFUSED, self.entity, float(self._refused))
         for failure, count in self._failures.items():
             own.add(selfmetrics.SOURCE_FAILURES, self.entity, float(count), failure)
-        lifetime = STALE * max(self.plugin.interval, self.delay(at)) + self.plugin.timeout
+        lifetime = STALE * max(TELL, self.plugin.interval, self.delay(at)) + self.plugin.timeout
         self._store.write(own, "self", lifetime)
 
 
+_METHODS = ("open", "poll", "close")
 _SELF = frozenset(
     (
         selfmetrics.SOURCE_UP,
