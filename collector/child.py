@@ -98,12 +98,7 @@ class Child:
         """End the child; one that does not end within `grace` seconds is killed and left behind."""
         process, self._process = self._process or self._left, None
         if process is not None and process.returncode is None:
-            try:
-                if process.stdin is not None:
-                    process.stdin.close()
-                await _gone(process, grace / 2)
-            finally:
-                _kill(process)
+            await _leave(process, grace / 2)
             await _gone(process, grace / 2)
         if self._note >= 0:
             os.close(self._note)
@@ -164,10 +159,7 @@ class Child:
     async def _ended(self, process: Process, error: Exception) -> ChildError:
         """See the child off, and say how it ended."""
         self._let_go(process, time.time())
-        if process.stdin is not None:
-            process.stdin.close()
-        await _gone(process, 1.0)
-        _kill(process)
+        await _leave(process, 1.0)
         self._end = str(error)
         if isinstance(error, OSError | EOFError):
             self._end = f"child process {process.pid} {_how(process.returncode)}"
@@ -195,8 +187,19 @@ class Child:
 
     def _where(self) -> str:
         since = datetime.fromtimestamp(self._hung_since, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        note = os.pread(self._note, PROGRESS, 0).rstrip(b"\0").decode("utf-8", "replace")
-        return f"hung since {since} in {note or 'its start'}"
+        note = os.pread(self._note, PROGRESS, 0) if self._note >= 0 else b""
+        what = note.rstrip(b"\0").decode("utf-8", "replace") or "its start"
+        return f"hung since {since} in {what}"
+
+
+async def _leave(process: Process, seconds: float) -> None:
+    """Tell a process to end, and kill it if it has not within that time."""
+    try:
+        if process.stdin is not None:
+            process.stdin.close()
+        await _gone(process, seconds)
+    finally:
+        _kill(process)
 
 
 async def _gone(process: Process, seconds: float) -> None:

@@ -130,6 +130,16 @@ class Nvml(Plugin):
             self._nvml.nvmlShutdown()
             self._nvml = None
 
+    def record(self, folder: Path) -> None:
+        """Save what NVML answers, serial numbers and UUIDs included, as `input/scenario.conf`."""
+        self.open()
+        from plugins.gpu import _nvml_record
+
+        path = folder / "input" / "scenario.conf"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("\n".join(_nvml_record.scenario()) + "\n", encoding="utf-8")
+        self.close()
+
     def _ask_count(self) -> int:
         from plugins.gpu._nvml_calls import NvmlError
 

@@ -54,6 +54,11 @@ async def until(condition):
             await asyncio.sleep(0.01)
 
 
+def pid_of(child) -> int:
+    assert child._process is not None
+    return int(child._process.pid)
+
+
 def note(child) -> str:
     return os.pread(child._note, 256, 0).rstrip(b"\0").decode()
 
@@ -81,7 +86,7 @@ def test_one_process_serves_all_polls(scenario):
         pids = set()
         for _ in range(3):
             batch = await poll(child)
-            pids.add(child._process.pid)
+            pids.add(pid_of(child))
             assert len(batch.keys) > 30
         await child.close()
         (pid,) = pids
@@ -95,7 +100,7 @@ def test_a_hung_child_is_killed_and_a_new_one_takes_over(scenario, caplog):
         child, other = Child("nvml", {}, HOST), Child("nvml", {}, HOST)
         await poll(child)
         await poll(other)
-        pid = child._process.pid
+        pid = pid_of(child)
         scenario.set("hang", "nvmlDeviceGetClockInfo")
         await asyncio.to_thread(scenario.write)
         await hung_poll(child, "nvmlDeviceGetClockInfo")
@@ -103,7 +108,7 @@ def test_a_hung_child_is_killed_and_a_new_one_takes_over(scenario, caplog):
         scenario.set("hang", None)
         await asyncio.to_thread(scenario.write)
         assert len((await poll(other)).keys) == len((await poll(child)).keys) > 30
-        assert child._process.pid != pid
+        assert pid_of(child) != pid
         await child.close()
         await other.close()
         return pid
@@ -144,7 +149,7 @@ def test_others_go_on_beside_a_hung_one(scenario):
         await until(lambda: note(hung).startswith("nvmlDeviceGetClockInfo"))
         scenario.set("hang", "nothing else")
         # The hung one must stay so: stop it where it is.
-        os.kill(hung._process.pid, signal.SIGSTOP)
+        os.kill(pid_of(hung), signal.SIGSTOP)
         await asyncio.to_thread(scenario.write)
         for _ in range(3):
             assert len((await poll(other)).keys) > 60
@@ -229,7 +234,7 @@ def test_a_real_process_that_cannot_be_reaped(scenario):
     async def go():
         child = Child("nvml", {}, HOST)
         await poll(child)
-        pid = child._process.pid
+        pid = pid_of(child)
         read, write = os.pipe()
         tracer = os.fork()
         if tracer == 0:
@@ -253,7 +258,7 @@ def test_a_real_process_that_cannot_be_reaped(scenario):
         scenario.set("hang", None)
         await asyncio.to_thread(scenario.write)
         assert len((await poll(child)).keys) > 30
-        assert child._process.pid != pid
+        assert pid_of(child) != pid
         await child.close()
 
     asyncio.run(go())
@@ -265,12 +270,12 @@ def test_a_slow_start_outlives_the_polls_that_wait_for_it(scenario):
         await asyncio.to_thread(scenario.write)
         child = Child("nvml", {}, HOST)
         await hung_poll(child, "nvmlInit")
-        pid = child._process.pid
+        pid = pid_of(child)
         await hung_poll(child, "nvmlInit")
         scenario.set("hang", None)
         await asyncio.to_thread(scenario.write)
         assert len((await poll(child)).keys) > 30
-        assert child._process.pid == pid
+        assert pid_of(child) == pid
         await child.close()
 
     asyncio.run(go())
@@ -283,7 +288,7 @@ def test_a_start_that_never_ends_is_given_up(scenario):
         child = Child("nvml", {}, HOST, start_limit=0.0)
         task = asyncio.create_task(poll(child))
         await until(lambda: child._process is not None and note(child) == "nvmlInit")
-        pid = child._process.pid
+        pid = pid_of(child)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
@@ -297,7 +302,7 @@ def test_a_crash_is_named_and_the_next_poll_starts_anew(scenario):
     async def go():
         child = Child("nvml", {}, HOST)
         await poll(child)
-        pid = child._process.pid
+        pid = pid_of(child)
         scenario.set("crash", "nvmlDeviceGetClockInfo")
         await asyncio.to_thread(scenario.write)
         with pytest.raises(ChildError, match=f"child process {pid} was ended by SIGABRT"):
@@ -335,7 +340,7 @@ def test_closing_a_hung_child_comes_back(scenario):
     async def go():
         child = Child("nvml", {}, HOST)
         await poll(child)
-        pid = child._process.pid
+        pid = pid_of(child)
         scenario.set("hang", "nvmlDeviceGetClockInfo")
         await asyncio.to_thread(scenario.write)
         task = asyncio.create_task(poll(child))
@@ -357,7 +362,7 @@ def test_interrupts_are_the_daemons_business(scenario):
     async def go():
         child = Child("nvml", {}, HOST)
         await poll(child)
-        os.kill(child._process.pid, signal.SIGINT)
+        os.kill(pid_of(child), signal.SIGINT)
         assert len((await poll(child)).keys) > 30
         await child.close()
 

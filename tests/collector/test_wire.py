@@ -18,7 +18,7 @@ METRICS = (
     Metric("test.counter", COUNTER, "J", Kind.GPU, "A counter."),
 )
 
-text = st.text(st.characters(exclude_categories=("Cs",)), max_size=20)
+text = st.text(st.characters(codec="utf-8"), max_size=20)
 gpus = st.builds(Kind.GPU, text, text)
 samples = st.one_of(
     st.tuples(st.just(METRICS[0]), gpus, st.tuples(text, text)),

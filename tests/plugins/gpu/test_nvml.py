@@ -1,10 +1,14 @@
 """The real pynvml in a real child, over a library of our own."""
 
 import asyncio
+import os
+import subprocess
+import sys
 import time
 import xml.etree.ElementTree as ET
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,6 +16,8 @@ from collector.batch import Batch
 from collector.child import Child, ChildError
 from collector.entity import Entity, Kind
 from collector.plugin import load
+from collector.prometheus import Page
+from collector.store import Store
 from plugins.gpu import nvml as plugin
 from plugins.gpu.nvml import Nvml
 from tests.data import data
@@ -51,7 +57,8 @@ def run(*steps, config=None):
 
     async def go():
         child = Child("nvml", config or {}, HOST)
-        now, found = time.time(), []
+        now = time.time()
+        found: list[Any] = []
         for number, step in enumerate(steps):
             await asyncio.to_thread(step)
             batch = Batch(HOST, now + 10 * number, Nvml.metrics)
@@ -72,11 +79,12 @@ def poll(scenario, **config) -> Batch:
     (batch,) = run(scenario.write, config=config)
     if isinstance(batch, Exception):
         raise batch
+    assert isinstance(batch, Batch)
     assert len(set(batch.keys)) == len(batch.keys), "a series twice in one poll"
     return batch
 
 
-def values(batch, slot=0) -> dict:
+def values(batch, slot=0) -> dict[Any, float]:
     """The samples of one GPU: by metric name, or by name and labels where there are some."""
     entity = Kind.GPU("node1", uuid(slot))
     return {
@@ -499,6 +507,40 @@ def test_detect(monkeypatch, tmp_path):
 
 
 BOARDS = ("a100", "b200", "gb200", "h100", "t4")
+
+
+CASES = sorted((Path(__file__).parents[2] / "recorded" / "nvml").iterdir())
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_recorded_case(scenario, case):
+    scenario.path = case / "input" / "scenario.conf"
+    os.environ[nvml.SCENARIO] = str(scenario.path)  # the fixture puts it back
+    (batch,) = run(lambda: None)
+    store = Store()
+    store.write(batch, "nvml", 30.0)
+    assert Page(store).render(time.time()).decode() == (case / "expected.prom").read_text()
+
+
+def test_a_recording_replays(scenario, tmp_path):
+    """What `w2t record` saves makes the same samples again."""
+    scenario.gpu(0, **{"field.82": "error 999", "field.74": 7015662857123, "margin": -3})
+    scenario.gpu(1, **{"field.186": None, "violation.0": 5, "threshold.1": 89})
+    scenario.process(0, 4242, 900 * MIB, sm=80)
+    scenario.process(1, 4243, None)
+    config = tmp_path / "w2t.toml"
+    config.write_text("[plugins.nvml]\n")
+    original = poll(scenario)
+    command = [sys.executable, "-m", "collector", "record", "nvml", str(tmp_path / "case")]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    subprocess.run([*command, f"--config.file={config}"], check=True, env=environment)
+    (tmp_path / "case/input/scenario.conf").rename(scenario.path)
+    (replayed,) = run(lambda: None)
+    assert replayed.keys == original.keys
+    assert replayed.values == original.values
+    assert list(map(str, replayed.errors)) == list(map(str, original.errors))
+
+
 # nvidia-smi's names of the clocks event reasons, in the order of their bits, and ours.
 _REASONS = (
     ("gpu_idle", "gpu_idle"),
@@ -602,7 +644,7 @@ _FIGURES: list[tuple[str, str, float, object, float]] = [
 def test_the_figures_of_real_boards(scenario, board):
     root = ET.parse(data(f"nvml/nvidia_smi_xml/hardware/qx-{board}.xml")).getroot()
     scenario.set("driver", root.findtext("driver_version"))
-    expected: dict[Entity, dict] = {}
+    expected: dict[Entity, dict[Any, float]] = {}
     for slot, xml in enumerate(root.findall("gpu")):
         entity = Kind.GPU("node1", xml.findtext("uuid") or "")
         expected[entity] = known = {}
@@ -637,12 +679,12 @@ def test_the_figures_of_real_boards(scenario, board):
             xml.findtext("vbios_version"),
         ] = 1.0
     batch = poll(scenario)
-    found: dict[Entity, dict] = {entity: {} for entity in expected}
-    for key, value in zip(batch.keys[1:], batch.values[1:], strict=True):
-        name = (key.metric.name, *key.labels) if key.labels else key.metric.name
-        found[key.entity][name] = value
+    found: dict[Entity, dict[Any, float]] = {entity: {} for entity in expected}
+    for series, value in zip(batch.keys[1:], batch.values[1:], strict=True):
+        sample = (series.metric.name, *series.labels) if series.labels else series.metric.name
+        found[series.entity][sample] = value
     assert batch.errors == []
     for entity, known in expected.items():
         assert found[entity].keys() - {"gpu.processes"} == known.keys()
-        for name, value in known.items():
-            assert found[entity][name] == pytest.approx(value, rel=1e-12), name
+        for figure_of, value in known.items():
+            assert found[entity][figure_of] == pytest.approx(value, rel=1e-12), figure_of
