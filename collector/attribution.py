@@ -22,14 +22,16 @@ from collector.batch import Batch, Call
 from collector.catalog import attribution as derived
 from collector.catalog import gpu, power, serving
 from collector.config import Attribution as Settings
+from collector.curve import MAX_GAP
 from collector.entity import Entity, Kind
 from collector.meters import Meters
 from collector.metric import Metric
-from collector.spend import Spend
+from collector.spend import Served, Spend
 from collector.store import Store
 from collector.topology import Topology
 
 K = TypeVar("K", bound=Hashable)
+Tokens = dict[str, dict[str, float]]  # by model: output, prompt, computed
 
 METRICS = frozenset(value for value in vars(derived).values() if isinstance(value, Metric))
 _RAPL_DOMAINS = ("package", "dram")  # the other domains lie within a package
@@ -61,6 +63,7 @@ class Attribution:
         self._topology = topology
         self._meters = Meters(store, settings.claim)
         self._spend = Spend(settings)
+        self._prompt_weight = settings.prompt_token_weight
         self._end: float | None = None
         self._outlets: dict[Entity, float] = defaultdict(float)
         self._outlets_left: dict[Entity, float] = defaultdict(float)
@@ -76,6 +79,9 @@ class Attribution:
 
     def step(self, now: float) -> Batch:
         """Account for the time since the last step and return all totals."""
+        if self._end is not None and now < self._end - MAX_GAP:  # the clock was set back
+            self._meters.restart()
+            self._end = None
         end = self._meters.feed(now)
         if self._end is None:
             self._end = end
@@ -92,6 +98,8 @@ class Attribution:
         metered = {host: ("pdu", joules) for host, joules in self._by_outlets(step).items()}
         for host, joules in self._by_components(step, gpus).items():
             metered.setdefault(host, ("components", joules))
+        tokens = self._tokens(step)
+        served: dict[Served, float] = defaultdict(float)
         self._host_power.clear()
         for host, (basis, joules) in metered.items():
             self._hosts[host, basis] += joules
@@ -100,7 +108,13 @@ class Attribution:
             self._hosts_left[host] += 0.0 if parts else joules
             for device, part in parts.items():
                 self._gpus[device] += part
-                self._serve(device, part, step)
+                handed = self._serve(device, part, tokens, step)
+                self._gpus_left[device] += max(part - sum(handed.values()), 0.0)
+                for user, energy in handed.items():
+                    served[user] += energy
+        # Only now: the tokens of an engine on several GPUs must be counted once.
+        for (engine, model), energy in served.items():
+            self._spend.serve((engine, model), *step[:2], energy, **tokens[engine][model])
         self._spend.settle(step.end)
 
     def _by_outlets(self, step: _Step) -> dict[Entity, float]:
@@ -149,8 +163,10 @@ class Attribution:
                 hosts[Kind.HOST(key.entity.key[0])][key.entity] = joules
         return hosts
 
-    def _serve(self, device: Entity, joules: float, step: _Step) -> None:
-        """Hand a GPU's energy to the engines and models that used it."""
+    def _serve(
+        self, device: Entity, joules: float, tokens: Mapping[Entity, Tokens], step: _Step
+    ) -> dict[Served, float]:
+        """Divide a GPU's energy among the engines and models that used it."""
         shares: dict[Entity | None, float] = defaultdict(float)  # None: no engine
         for link in self._topology.children(device, Kind.ENGINE, step.end):
             shares[link.child] += link.share
@@ -160,18 +176,15 @@ class Attribution:
                 shares[up.parent] += use / len(engines)
             if not engines:
                 shares[None] += use
-        left = joules
+        handed: dict[Served, float] = {}
         for user, part in _divide(joules, shares).items():
-            if user is None:
-                continue
-            served = self._tokens(user, step)
-            work = {
-                model: tokens["output"] + tokens["computed"] for model, tokens in served.items()
-            }
-            for model, energy in _divide(part, work).items():
-                self._spend.serve((user, model), *step[:2], energy, **served[model])
-                left -= energy
-        self._gpus_left[device] += max(left, 0.0)
+            if user is not None:
+                work = {
+                    model: done["output"] + self._prompt_weight * done["computed"]
+                    for model, done in tokens.get(user, {}).items()
+                }
+                handed |= {(user, model): energy for model, energy in _divide(part, work).items()}
+        return handed
 
     def _use(self, device: Entity, step: _Step) -> dict[Entity, float]:
         """How much of a GPU each of its processes uses; all the same where that is not known."""
@@ -185,25 +198,24 @@ class Attribution:
         }
         return used if any(used.values()) else {link.child: 1.0 for link in links}
 
-    def _tokens(self, engine: Entity, step: _Step) -> dict[str, dict[str, float]]:
-        """Tokens by model of what an engine did in the step."""
-        found = {}
+    def _tokens(self, step: _Step) -> dict[Entity, Tokens]:
+        """What each engine did in the step."""
+        found: dict[Entity, Tokens] = defaultdict(dict)
         for key in self._meters.live(serving.GENERATION_TOKENS, step.now):
-            if key.entity == engine:
-                output, prompt, computed = (
-                    self._meters.between(*step[:2], metric, engine, *key.labels)
-                    for metric in (
-                        serving.GENERATION_TOKENS,
-                        serving.PROMPT_TOKENS,
-                        serving.PROMPT_TOKENS_COMPUTED,
-                    )
+            output, prompt, computed = (
+                self._meters.between(*step[:2], metric, key.entity, *key.labels)
+                for metric in (
+                    serving.GENERATION_TOKENS,
+                    serving.PROMPT_TOKENS,
+                    serving.PROMPT_TOKENS_COMPUTED,
                 )
-                prompt = prompt or 0.0
-                found[key.labels[0]] = {
-                    "output": output or 0.0,
-                    "prompt": prompt,
-                    "computed": prompt if computed is None else computed,
-                }
+            )
+            prompt = prompt or 0.0
+            found[key.entity][key.labels[0]] = {
+                "output": output or 0.0,
+                "prompt": prompt,
+                "computed": prompt if computed is None else computed,
+            }
         return found
 
     def _add(self, batch: Batch, at: float) -> None:

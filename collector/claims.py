@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass
 
+_ROUNDING = 1e-12  # of a weight, what is not worth looking for
+
 
 @dataclass(slots=True)
 class _Slot:
@@ -45,7 +47,8 @@ class Claims:
             self._slots.append(_Slot(start, end, energy, weight, weight))
         else:
             self.unattributed += energy  # nothing was computed that could be claimed
-        while self._slots and self._slots[0].end < end - self._horizon:
+        # A slot that is later than the newest is from before the clock was set back.
+        while self._slots and not end - self._horizon <= self._slots[0].end <= end:
             slot = self._slots.popleft()
             self.unattributed += slot.energy * slot.free / slot.weight
 
@@ -62,7 +65,7 @@ class Claims:
         energy, left = 0.0, weight
         overlapping = self._overlapping(start, end)
         # What does not fit into its part of a full slot is taken from the call's other slots.
-        while left > weight * 1e-12:
+        while left > weight * _ROUNDING:
             open_slots = [(slot, part) for slot, part in overlapping if slot.free > 0]
             total = sum(part for _, part in open_slots)
             if total <= 0:
@@ -73,7 +76,7 @@ class Claims:
                 energy += slot.energy * taken / slot.weight
                 slot.free -= taken
                 left -= taken
-        return energy, weight - max(left, 0.0)
+        return energy, weight - left if left > weight * _ROUNDING else weight
 
     def _overlapping(self, start: float, end: float) -> list[tuple[_Slot, float]]:
         """Give the slots that overlap with the time, with the weight that fell into the overlap."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections import deque
 
-MAX_GAP = 60.0  # seconds over which a gauge may be integrated; longer gaps stay gaps
+MAX_GAP = 60.0  # seconds over which a gauge is integrated at least; longer gaps stay gaps
 
 
 class Curve:
@@ -31,16 +31,20 @@ class Curve:
         """Seconds since the epoch up to which the curve is known."""
         return self._times[-1] if self._times else float("-inf")
 
-    def feed(self, at: float, value: float) -> None:
-        """Take a reading that was true at `at`; one that is not newer is left out."""
+    def feed(self, at: float, value: float, gap: float = MAX_GAP) -> None:
+        """Take a reading that was true at `at`; one that is not newer is left out.
+
+        Over more than `gap` seconds since the reading before, a rate is not integrated. A rate
+        below zero (an outlet's meter without load) counts as zero: an amount never falls.
+        """
         if at <= self.end:
             return
         if not self._times:
             total = 0.0
         elif self._integrate:
-            gap = at - self._times[-1]
-            added = (value + self._value) / 2 * gap if gap <= MAX_GAP else 0.0
-            total = self._totals[-1] + added
+            passed = at - self._times[-1]
+            added = (max(value, 0.0) + max(self._value, 0.0)) / 2 * passed
+            total = self._totals[-1] + (added if passed <= gap else 0.0)
         else:
             # A counter that fell was reset: what it shows was counted since.
             rise = value - self._value

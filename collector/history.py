@@ -43,11 +43,7 @@ class History:
 
     def clear(self, row: int, at: float) -> None:
         """Begin a row anew at that time: what it held before belonged to another series."""
-        slot = int(at / self.resolution)
-        self._born[row] = slot
-        for number, block in self._open.items():
-            if row < block.shape[1] and number == slot // SLOTS:
-                block[slot % SLOTS :, row] = np.nan
+        self._born[row] = int(at / self.resolution)
 
     def put(self, rows: Rows, values: Floats, at: float) -> None:
         """Set the values of rows in the slot of `at`, seconds since the epoch."""
@@ -57,6 +53,17 @@ class History:
         if slot > self._newest:
             self._newest = slot
         self._block(slot // SLOTS)[slot % SLOTS, rows] = values
+
+    def rewind(self, at: float) -> None:
+        """Forget the slots after `at`: the clock was set back, and they are yet to come."""
+        slot = int(at / self.resolution)
+        for blocks in (self._open, self._sealed):
+            for number in [number for number in blocks if number > slot // SLOTS]:
+                del blocks[number]
+        self._newest = slot
+        if slot // SLOTS in self._open or slot // SLOTS in self._sealed:
+            self._block(slot // SLOTS)[slot % SLOTS + 1 :] = np.nan
+        np.minimum(self._born, slot, out=self._born)
 
     def read(self, rows: Rows, start: float, end: float) -> tuple[Floats, Floats]:
         """Return slot times [n] and values [n, len(rows)] for `start` <= slot <= `end`.

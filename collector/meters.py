@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 from collector.batch import SeriesKey
 from collector.catalog import gpu, power, serving
-from collector.curve import Curve
+from collector.curve import MAX_GAP, Curve
 from collector.entity import Entity
 from collector.metric import COUNTER, Metric
-from collector.store import Store
+from collector.store import FUTURE, Store
 
 METERED = (
     power.OUTLET_POWER,
@@ -49,18 +51,24 @@ class Meters:
                     integrate = metric.instrument is not COUNTER
                     curve = Curve(integrate=integrate, span=self._span)
                 live[key] = curve
-                if self._store.expires[row] > now:
-                    curve.feed(float(self._store.time[row]), float(self._store.value[row]))
-                    known = min(known, curve.end)
+                if self._is_live(row, now):
+                    at = float(self._store.time[row])
+                    # A source that is polled rarely has gaps that are none.
+                    gap = max(MAX_GAP, float(self._store.expires[row]) - at)
+                    curve.feed(at, float(self._store.value[row]), gap)
+                    if curve.end > now - self._span:  # a time that stands still stops nothing
+                        known = min(known, curve.end)
         self._curves = live
         return known
 
+    def restart(self) -> None:
+        """Forget all curves: the clock was set back."""
+        self._curves = {}
+
     def live(self, metric: Metric, now: float) -> list[SeriesKey]:
         """Keys of the metric's series that are not stale."""
-        return [
-            key for key, row in self._store.by_metric[metric].items()
-            if self._store.expires[row] > now
-        ]  # fmt: skip
+        rows = self._store.by_metric[metric].items()
+        return [key for key, row in rows if self._is_live(row, now)]
 
     def between(
         self, start: float, end: float, metric: Metric, entity: Entity, *labels: str
@@ -68,3 +76,9 @@ class Meters:
         """The amount that came about between two times; None where there is no such series."""
         curve = self._curves.get(SeriesKey(metric, entity, labels))
         return None if curve is None else curve.at(end) - curve.at(start)
+
+    def _is_live(self, row: int, now: float) -> bool:
+        """Whether a reading is known and fresh; one from far ahead was made by another clock."""
+        store = self._store
+        known = math.isfinite(store.value[row]) and store.time[row] < now + FUTURE
+        return known and bool(store.expires[row] > now)

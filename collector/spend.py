@@ -64,11 +64,16 @@ class Spend:
         self._engine_windows[served].add(end, energy, output, output + prompt)
 
     def settle(self, known: float) -> None:
-        """Let the calls that ended before `known` claim what they took."""
-        done = [call for call in self._calls if call.end <= known]
-        self._calls = [call for call in self._calls if call.end > known]
-        for call in done:
-            self._settle(call, known)
+        """Let the calls that ended before `known` claim what they took.
+
+        Those that end long after it, by a wrong clock, are not waited for.
+        """
+        calls, self._calls = self._calls, []
+        for call in calls:
+            if known < call.end <= known + self._settings.claim:
+                self._calls.append(call)
+            else:
+                self._settle(call, known)
 
     def add(self, batch: Batch, at: float) -> None:
         """Add all totals and what a token costs now, as known up to `at`."""
@@ -104,7 +109,7 @@ class Spend:
 
     def _settle(self, call: Call, known: float) -> None:
         spender = (call.agent, call.model)
-        computed = call.prompt_tokens - call.cached_tokens
+        computed = max(call.prompt_tokens - call.cached_tokens, 0)
         weight = call.output_tokens + self._settings.prompt_token_weight * computed
         if weight <= 0:
             return
@@ -114,7 +119,7 @@ class Spend:
             energy += joules
             matched += found
         share = matched / weight
-        if share < 1:
+        if share < 1 - 1e-9:  # not by rounding alone
             tokens = call.prompt_tokens + call.output_tokens
             self._unmatched[spender] += tokens * (1 - share)
         if matched:

@@ -13,6 +13,7 @@ from collector.history import Floats, History, Rows
 from collector.metric import COUNTER, Metric
 
 FUTURE = 60.0  # seconds by which a source's clock may be ahead and still be believed
+SET_BACK = 600.0  # a batch older than others by more seconds says that the clock was set back
 
 
 class Store:
@@ -39,6 +40,7 @@ class Store:
         self.version = 0
         self._history = History(resolution, history)
         self._span = history
+        self._newest = -np.inf
         self._free: list[int] = []
         self._owner: dict[int, str] = {}
         self._owned: Tally[str] = Tally()
@@ -57,6 +59,9 @@ class Store:
         """
         if not batch.keys:
             return 0
+        if batch.at < self._newest - SET_BACK:
+            self._set_back(self._newest - batch.at, batch.at)
+        self._newest = max(self._newest, batch.at)
         index = self.index
         rows = [index.get(key, -1) for key in batch.keys]
         if -1 in rows:
@@ -69,6 +74,9 @@ class Store:
         for position, at in batch.times.items():
             if batch.at - self._span < at < batch.at + FUTURE:
                 times[position] = at
+        if batch.times:  # the newest of a series last, should it be there twice
+            order = np.argsort(times, kind="stable")
+            row_array, values, times = row_array[order], values[order], times[order]
         refused = row_array < 0
         count = int(np.count_nonzero(refused))
         if count:
@@ -125,6 +133,7 @@ class Store:
                 self.start[row] = self.time[row]
         self.value[latest] = values[newer]
         self.time[latest] = times[newer]
+        self.start[latest] = np.minimum(self.start[latest], times[newer])
         self.expires[rows] = expires
         if times.min() == times.max():
             self._history.put(rows, values, float(times[0]))
@@ -134,6 +143,13 @@ class Store:
                 mine = slots == slot
                 self._history.put(rows[mine], values[mine], float(times[mine][0]))
         self.version += 1
+
+    def _set_back(self, by: float, at: float) -> None:
+        """Follow a clock that was set back, so that nothing lasts until it has caught up."""
+        for column in (self.time, self.start, self.expires):
+            column -= by
+        self._history.rewind(at)
+        self._newest = at
 
     def _row(self, key: SeriesKey, source: str, limit: int, at: float) -> int:
         row = self.index.get(key)
@@ -154,7 +170,7 @@ class Store:
         self.value[row] = np.nan
         self.time[row] = -np.inf
         self.start[row] = at
-        self._history.clear(row, at)
+        self._history.clear(row, at - max(self._span - FUTURE, 0.0))
         self._owner[row] = source
         self._owned[source] += 1
         self.generation += 1

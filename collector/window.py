@@ -20,6 +20,8 @@ class Window:
         """Give the sum of each amount and forget the oldest; None where there is nothing."""
         while self._entries and self._entries[0][0] <= now - self._span:
             self._entries.popleft()
+        while self._entries and self._entries[-1][0] > now:  # the clock was set back
+            self._entries.pop()
         if not self._entries:
             return None
         return tuple(map(sum, zip(*(amounts for _, amounts in self._entries), strict=True)))
