@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from collector.entity import Entity
-from collector.metric import Metric
+from collector.batch import SeriesKey
 from plugins.power.pdu_snmp.device import (
     SYS_DESCR,
     SYS_OBJECT_ID,
     SYS_UPTIME,
     Device,
-    Instance,
     text,
 )
 from plugins.power.pdu_snmp.energy import Energy
+from plugins.power.pdu_snmp.plan import Instance, prepare
 from plugins.power.pdu_snmp.profile import Profile, rank
 from plugins.power.pdu_snmp.session import Session, Value
 
@@ -51,7 +50,7 @@ class Discovery:
         return (self._system is not None) + (self._profile is not None) + len(self._walks)
 
     async def run(
-        self, session: Session, energies: Mapping[tuple[Metric, Entity], Energy] | None = None
+        self, session: Session, energies: Mapping[SeriesKey, Energy] | None = None
     ) -> Device:
         """Identify the device and walk the columns that its profile needs, each once.
 
@@ -75,7 +74,7 @@ class Discovery:
                 self._walks[column] = {
                     tuple(map(int, oid[start:].split("."))): value for oid, value in rows.items()
                 }
-        device = Device(self._profile, self._name, self._walks, self._system, energies)
+        device = prepare(self._profile, self._name, self._walks, self._system, energies)
         if not device.readings:
             raise UnknownDeviceError(f"profile {self._profile.name} finds nothing on {self._found}")
         return device

@@ -7,6 +7,7 @@ pysnmp serves where gufo-snmp has no wheel.
 from __future__ import annotations
 
 import asyncio
+import importlib
 import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -102,6 +103,7 @@ class _Gufo:
 
     @classmethod
     async def open(cls, address: str, port: int, identity: str | User, wait: float) -> Session:
+        await asyncio.to_thread(importlib.import_module, "gufo.snmp.aio")
         from gufo import snmp
         from gufo.snmp.aio import SnmpSession
 
@@ -175,6 +177,7 @@ class _Pysnmp:
 
     @classmethod
     async def open(cls, address: str, port: int, identity: str | User, wait: float) -> Session:
+        await asyncio.to_thread(importlib.import_module, "pysnmp.hlapi.v3arch.asyncio")
         from pysnmp.hlapi.v3arch import asyncio as hlapi
 
         if isinstance(identity, str):

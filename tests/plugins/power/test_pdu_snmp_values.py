@@ -14,6 +14,7 @@ from collector.catalog import power
 from plugins.power.pdu_snmp import PduSnmp
 from plugins.power.pdu_snmp.device import SYS_UPTIME, Device, number, text
 from plugins.power.pdu_snmp.energy import Energy
+from plugins.power.pdu_snmp.plan import prepare
 from plugins.power.pdu_snmp.profile import METRICS, SHIPPED, UNITS, Profile, find, load, rank
 from plugins.power.pdu_snmp.record import Recorder
 from plugins.power.pdu_snmp.session import Value
@@ -34,7 +35,7 @@ def raritan(value: object, digits: object) -> Device:
         f"{PDU2}.5.4.3.1.4": {(1, 1, 5): value},
         f"{PDU2}.3.5.4.1.7": {(1, 1, 5): digits},
     }
-    return Device(find("raritan_pdu2")[0], "pdu1", walks, {})  # type: ignore[arg-type]
+    return prepare(find("raritan_pdu2")[0], "pdu1", walks, {})  # type: ignore[arg-type]
 
 
 def read(device: Device, value: object) -> tuple[Batch, float | None]:
@@ -251,7 +252,7 @@ class TestProfiles:
             f"{entry}.4": {(1,): 235, (2,): 24_500, (3,): 7},
             f"{entry}.5": {(1,): 1, (2,): 2, (3,): 1},
         }
-        device = Device(load(path), "pdu1", walks, {SYS_UPTIME: 1})
+        device = prepare(load(path), "pdu1", walks, {SYS_UPTIME: 1})
         values = {
             f"{entry}.{c}.{n}": v for c in (4, 5) for (n, *_), v in walks[f"{entry}.{c}"].items()
         }

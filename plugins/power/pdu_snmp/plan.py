@@ -1,0 +1,307 @@
+"""Makes the plan of what to poll of a PDU, from its profile and what a walk of it found."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from fractions import Fraction
+
+from collector.batch import Link, SeriesKey
+from collector.catalog import power
+from collector.entity import Entity, Kind
+from collector.metric import COUNTER, Metric
+from plugins.power.pdu_snmp.device import (
+    SYS_DESCR,
+    SYS_UPTIME,
+    Device,
+    Guard,
+    Reading,
+    State,
+    Total,
+    text,
+)
+from plugins.power.pdu_snmp.energy import Energy
+from plugins.power.pdu_snmp.profile import (
+    METRICS,
+    UNITS,
+    Names,
+    Profile,
+    Raw,
+    Table,
+    Unit,
+    Value,
+)
+from plugins.power.pdu_snmp.session import Value as SnmpValue
+
+Instance = tuple[int, ...]
+Walks = Mapping[str, Mapping[Instance, SnmpValue]]
+
+# What no device can truly read, by the metric's unit: below the lowest, above the highest. An
+# outlet carries at most 63 A in three phases of 400 V, about 44 kW; a floor PDU some hundred kW.
+RANGES = {
+    "W": (0.0, 1e6),
+    "{VA}": (0.0, 1e6),
+    "A": (0.0, 2000.0),
+    "V": (0.0, 1000.0),
+    "Hz": (0.0, 1000.0),
+    "J": (0.0, 1e16),
+    "Cel": (-60.0, 150.0),
+    "1": (0.0, 1.0),
+}
+OUTLET_RANGES = {"W": (0.0, 5e4), "{VA}": (0.0, 5e4), "A": (0.0, 125.0)}
+POWER_FACTOR = (-1.0, 1.0)  # the sign tells leading from lagging on some devices
+
+_NAMED = {Kind.OUTLET: power.OUTLET_INFO, Kind.ENVIRONMENT: power.ENVIRONMENT_INFO}
+
+
+def prepare(
+    profile: Profile,
+    name: str,
+    walks: Walks,
+    system: Mapping[str, SnmpValue],
+    energies: Mapping[SeriesKey, Energy] | None = None,
+) -> Device:
+    """Make the plan.
+
+    Args:
+        profile: The PDU's family.
+        name: The `pdu` key.
+        walks: What was read below each of the profile's columns, by the instance.
+        system: sysDescr and what else was read of the agent itself.
+        energies: Energy counters of a former plan, which go on.
+    """
+    return _Plan(profile, name, walks, energies or {}).device(system)
+
+
+class _Plan:
+    def __init__(
+        self,
+        profile: Profile,
+        name: str,
+        walks: Walks,
+        energies: Mapping[SeriesKey, Energy],
+    ) -> None:
+        self._profile = profile
+        self._name = name
+        self._walks = walks
+        self._energies = energies
+        self._known: set[SeriesKey] = set()
+        self._units: dict[Entity, Raw] = {}
+        self.readings: list[Reading] = []
+        self.states: list[State] = []
+        self.totals: list[Total] = []
+        self.infos: dict[Entity, SeriesKey] = {}
+        self.links: dict[Entity, Link] = {}
+
+    def device(self, system: Mapping[str, SnmpValue]) -> Device:
+        for table in self._profile.table:
+            for value in table.values:
+                self._add(table, value)
+        self._choose_totals()
+        self._pair_outlets()
+        for pdu in self._units:
+            labels = self._describe(pdu, text(system.get(SYS_DESCR)))
+            self.infos[pdu] = SeriesKey(power.PDU_INFO, pdu, labels)
+        return Device(
+            self._profile,
+            self.readings,
+            self.states,
+            self.totals,
+            list(self.infos.values()),
+            list(self.links.values()),
+            uptime=SYS_UPTIME in system,
+        )
+
+    def _add(self, table: Table, value: Value) -> None:
+        """Prepare one value for each row that has it."""
+        metric = METRICS[value.metric]
+        column = table.oid(value.column)
+        missing = frozenset(table.missing if value.missing is None else value.missing)
+        labels = () if value.basis is None else (value.basis,)
+        for instance in sorted(self._walks.get(column, ())):
+            names = self._names(table, instance)
+            entity = self._entity(table, value, names)
+            if entity is None:
+                continue
+            oid = f"{column}.{'.'.join(map(str, instance))}"
+            if value.states is not None:
+                series = {
+                    name: SeriesKey(metric, entity, (name,)) for name in value.states.values()
+                }
+                if self._known.isdisjoint(series.values()):
+                    self._known.update(series.values())
+                    self.states.append(State(oid, series, value.states, missing))
+            else:
+                key = SeriesKey(metric, entity, labels)
+                factor = self._factor(table, value, instance)
+                if factor is None or key in self._known:
+                    continue
+                self._known.add(key)
+                low, high = _limits(metric)
+                self.readings.append(
+                    Reading(
+                        oid,
+                        key,
+                        factor[0].numerator,
+                        factor[0].denominator,
+                        float(factor[1]),
+                        low,
+                        high,
+                        missing,
+                        self._guard(table, instance),
+                        None,
+                        self._energy(key, float(factor[0])),
+                    )
+                )
+            pdu = self._pdu(names)
+            if entity != pdu:
+                self.links[entity] = Link(entity, pdu, 1.0)
+            named = _NAMED.get(entity.kind)
+            if named and names.get("name"):
+                self.infos[entity] = SeriesKey(named, entity, (str(names["name"]),))
+
+    def _names(self, table: Table, instance: Instance) -> Names:
+        parts = [part for part in table.index.split(".") if part]
+        names: Names = dict(zip(parts, instance, strict=False))
+        for field, place in table.fields.items():
+            found = self._lookup(table.oid(place), instance)
+            if found is not None:
+                names[field] = found if isinstance(found, int) else text(found)
+        return names
+
+    def _entity(self, table: Table, value: Value, names: Names) -> Entity | None:
+        """Return the entity of a row, or None if the row does not count."""
+        if value.sensor is not None and names.get("sensor") != value.sensor:
+            return None
+        for field, wanted in (*table.where.items(), *value.where.items()):
+            if names.get(field) not in wanted:
+                return None
+        for field, unwanted in (*table.unless.items(), *value.unless.items()):
+            if names.get(field) in unwanted:
+                return None
+        pdu = self._pdu(names)
+        if table.kind is Kind.PDU:
+            return pdu
+        keys = re.findall(r"\{(\w+)\}", table.key)
+        if any(key not in names for key in keys):
+            return None
+        key = re.sub(r"\{(\w+)\}", lambda match: str(names[match[1]]), table.key)
+        return table.kind(pdu.key[0], key)
+
+    def _pdu(self, names: Names) -> Entity:
+        unit = names.get("unit", self._profile.first_unit)
+        first = unit == self._profile.first_unit
+        pdu = Kind.PDU(self._name if first else f"{self._name}/{unit}")
+        self._units[pdu] = unit
+        return pdu
+
+    def _lookup(self, oid: str, instance: Instance) -> SnmpValue:
+        """Find a row's object in a table with the same index or the leading part of it."""
+        rows = self._walks.get(oid, {})
+        for length in range(len(instance), 0, -1):
+            if instance[:length] in rows:
+                return rows[instance[:length]]
+        return rows.get((0,))
+
+    def _factor(
+        self, table: Table, value: Value, instance: Instance
+    ) -> tuple[Fraction, Fraction] | None:
+        """Return what to multiply by and to add, or None where the row does not tell its scale."""
+        unit = value.unit
+        if isinstance(unit, Unit):
+            told = self._lookup(unit.oid, instance)
+            unit = unit.units.get(told, "") if isinstance(told, int) else ""
+        if unit not in UNITS:
+            return None
+        _, factor, offset = UNITS[unit]
+        factor *= Fraction(str(value.scale))
+        digits = value.digits or table.digits
+        if digits is not None:
+            told = self._lookup(digits, instance)
+            if not isinstance(told, int) or not 0 <= told <= 12:
+                return None
+            factor /= 10**told
+        if value.prefix is not None:
+            told = self._lookup(value.prefix, instance)
+            if not isinstance(told, int) or not 1 <= told <= 17:
+                return None
+            factor *= Fraction(1000) ** (told - 9)
+        return factor, offset
+
+    def _guard(self, table: Table, instance: Instance) -> Guard | None:
+        told = table.available
+        if told is None or instance not in self._walks.get(table.oid(told.column), ()):
+            return None
+        oid = f"{table.oid(told.column)}.{'.'.join(map(str, instance))}"
+        return Guard(oid, told.good, told.bad, told.when)
+
+    def _energy(self, key: SeriesKey, resolution: float) -> Energy | None:
+        if key.metric.instrument is not COUNTER:
+            return None
+        watts = (OUTLET_RANGES if key.entity.kind is Kind.OUTLET else RANGES)["W"][1]
+        return self._energies.get(key) or Energy(watts, resolution)
+
+    def _usable(self, reading: Reading) -> bool:
+        column, _, _ = reading.oid.rpartition(".")
+        while column not in self._walks:
+            column, _, _ = column.rpartition(".")
+        instance = tuple(map(int, reading.oid[len(column) + 1 :].split(".")))
+        raw = self._walks[column][instance]
+        return raw is not None and raw not in reading.missing
+
+    def _choose_totals(self) -> None:
+        """Keep one total of each kind for each PDU: measured, else a sum, else estimated."""
+        for pdu in self._units:
+            for name in {power.PDU_POWER.name: (), **self._profile.sum}:
+                metric = METRICS[name]
+                own = [r for r in self.readings if r.key[:2] == (metric, pdu)]
+                best = [r for r in own if r.key.labels != ("estimated",) and self._usable(r)]
+                if not best and (parts := self._parts(pdu, self._profile.sum.get(name, ()))):
+                    labels = ("sum",) if metric.labels else ()
+                    self.totals.append(Total(SeriesKey(metric, pdu, labels), parts))
+                elif not best:
+                    best = [r for r in own if self._usable(r)] or own[:1]
+                self.readings = [r for r in self.readings if r not in own or r in best[:1]]
+
+    def _parts(self, pdu: Entity, names: Iterable[str]) -> tuple[str, ...]:
+        for name in names:
+            parts = [
+                reading
+                for reading in self.readings
+                if reading.key.metric is METRICS[name]
+                and self.links[reading.key.entity].parent == pdu
+            ]
+            if parts and all(self._usable(part) for part in parts):
+                return tuple(part.oid for part in parts)
+        return ()
+
+    def _pair_outlets(self) -> None:
+        """Read amperes before watts, and check watts by them."""
+        current, watts = power.OUTLET_CURRENT, power.OUTLET_POWER
+        self.readings.sort(key=lambda reading: reading.key.metric is not current)
+        amperes = {r.key.entity: r.oid for r in self.readings if r.key.metric is current}
+        self.readings = [
+            r._replace(amperes=amperes.get(r.key.entity)) if r.key.metric is watts else r
+            for r in self.readings
+        ]
+
+    def _describe(self, pdu: Entity, descr: str) -> tuple[str, ...]:
+        info = self._profile.info
+        match = re.search(info.sys_descr, descr) if info.sys_descr else None
+        groups = match.groupdict() if match else {}
+        first = pdu.key[0] == self._name
+        found = []
+        for label in ("model", "serial", "firmware"):
+            rows = self._walks.get(getattr(info, label) or "", {})
+            own = [raw for at, raw in rows.items() if at[:1] == (self._units[pdu],) or at == (0,)]
+            told = text(own[0]) if own else ""
+            found.append(told or ((groups.get(label) or "") if first else ""))
+        return (info.vendor, *found, self._profile.name)
+
+
+def _limits(metric: Metric) -> tuple[float, float]:
+    if metric.name.endswith("power_factor"):
+        return POWER_FACTOR
+    if metric.kind is Kind.OUTLET and metric.unit in OUTLET_RANGES:
+        return OUTLET_RANGES[metric.unit]
+    return RANGES[metric.unit]
