@@ -132,18 +132,21 @@ _BY_SCOPE = {
 # What the values of the attributes that tell a span's kind mean; the first that means one of the
 # two decides. Agents, chains, workflows and retrievals are neither.
 _MODEL, _TOOL = "model", "tool"
-_KINDS: dict[str, dict[Scalar | None, str]] = {
-    "operation": {
-        "chat": _MODEL,
-        "generate_content": _MODEL,
-        "text_completion": _MODEL,
-        "embeddings": _MODEL,
-        "execute_tool": _TOOL,
-    },
-    "request_type": {"chat": _MODEL, "completion": _MODEL, "embedding": _MODEL},
-    "span_kind": {"LLM": _MODEL, "EMBEDDING": _MODEL, "TOOL": _TOOL, "tool": _TOOL},
-    "claude_code": {"llm_request": _MODEL},
-}
+_KINDS: tuple[tuple[str, dict[Scalar | None, str]], ...] = (
+    (
+        "operation",
+        {
+            "chat": _MODEL,
+            "generate_content": _MODEL,
+            "text_completion": _MODEL,
+            "embeddings": _MODEL,
+            "execute_tool": _TOOL,
+        },
+    ),
+    ("request_type", {"chat": _MODEL, "completion": _MODEL, "embedding": _MODEL}),
+    ("span_kind", {"LLM": _MODEL, "EMBEDDING": _MODEL, "TOOL": _TOOL, "tool": _TOOL}),
+    ("claude_code", {"llm_request": _MODEL}),
+)
 
 
 @lru_cache(maxsize=1024)
@@ -164,22 +167,22 @@ def read(span: Span) -> ModelCall | ToolCall | None:
     facts = span.facts
     if not facts:
         return None
-    kind = None
-    for name, kinds in _KINDS.items():
+    for name, kinds in _KINDS:
         kind = kinds.get(facts.get(name))
         if kind is not None:
             break
+    else:
+        return None
     if kind is _MODEL:
+        server = _server(facts.get("address"), facts.get("port"), facts.get("url"))
         return ModelCall(
-            model=_text(facts.get("model")) or _text(facts.get("response_model")),
-            response=_text(facts.get("response")),
-            server=_server(facts),
-            tokens=_tokens(facts, vocabulary(span.scope).exclusive),
-            error=_error(span),
+            _text(facts.get("model") or facts.get("response_model")),
+            _text(facts.get("response")),
+            server,
+            _tokens(facts, vocabulary(span.scope).exclusive),
+            _error(span),
         )
-    if kind is _TOOL:
-        return ToolCall(_text(facts.get("tool")) or span.name, bool(_error(span)))
-    return None
+    return ToolCall(_text(facts.get("tool")) or span.name, bool(_error(span)))
 
 
 def agent(span: Span) -> str:
@@ -189,9 +192,9 @@ def agent(span: Span) -> str:
 
 def _error(span: Span) -> str:
     """Return what went wrong, empty where nothing did; `_OTHER` is the conventions' "unnamed"."""
-    error = _text(span.facts.get("error"))
+    error = span.facts.get("error")
     if error or not span.failed:
-        return error
+        return _text(error)
     return _text(span.facts.get("error_code")) or "_OTHER"
 
 
@@ -199,22 +202,18 @@ def _text(value: Scalar | None) -> str:
     return value if isinstance(value, str) else "" if value is None else str(value)
 
 
-def _server(facts: Mapping[str, Scalar]) -> str:
-    address, port = _text(facts.get("address")), _text(facts.get("port"))
-    if address and port:
-        return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
-    return "" if address else _server_of(_text(facts.get("url")))
-
-
 @lru_cache(maxsize=1024)
-def _server_of(url: str) -> str:
-    try:
-        parts = urlsplit(url)
-        port = parts.port or {"http": 80, "https": 443}.get(parts.scheme)
-    except ValueError:
+def _server(address: Scalar | None, port: Scalar | None, url: Scalar | None) -> str:
+    if address is None and isinstance(url, str):
+        try:
+            parts = urlsplit(url)
+            address = parts.hostname
+            port = parts.port or {"http": 80, "https": 443}.get(parts.scheme)
+        except ValueError:
+            return ""
+    if not address or not port:
         return ""
-    host = parts.netloc.rpartition("@")[2].removesuffix(f":{port}")
-    return f"{host}:{port}" if host and port else ""
+    return f"[{address}]:{port}" if ":" in str(address) else f"{address}:{port}"
 
 
 def _tokens(facts: Mapping[str, Scalar], exclusive: bool) -> tuple[int | None, ...]:
@@ -235,9 +234,7 @@ def _tokens(facts: Mapping[str, Scalar], exclusive: bool) -> tuple[int | None, .
 
 def _count(value: Scalar | None) -> int | None:
     if isinstance(value, str):
-        if not (value.isascii() and value.isdigit() and len(value) < 12):
-            return None
-        value = int(value)
+        value = int(value) if value.isascii() and value.isdigit() and len(value) < 12 else None
     if value is None or isinstance(value, bool) or not 0 <= value <= MAX_TOKENS:
         return None
     return int(value)

@@ -8,7 +8,7 @@ are taken. 64-bit integers are strings or numbers. Unknown fields are passed ove
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import orjson
@@ -111,7 +111,10 @@ def _pair(name: str, value: Scalar) -> Object:
 def _attributes(parent: Object, names: Mapping[str, str]) -> dict[str, Scalar]:
     facts: dict[str, Scalar] = {}
     for attribute in _objects(parent, "attributes"):
-        name = names.get(_string(attribute, "key"))
+        key = attribute.get("key", "")
+        if not isinstance(key, str):
+            raise BodyError("an attribute's key is no string")
+        name = names.get(key)
         if name is not None and name not in facts:
             value = _scalar(_object(attribute, "value"))
             if value is not None:
@@ -138,16 +141,15 @@ def _scalar(value: Object) -> Scalar | None:
     return None
 
 
-def _objects(parent: Object, field: str) -> Iterator[Object]:
+def _objects(parent: Object, field: str) -> list[Object]:
     found = parent.get(field)
     if found is None:
-        return
+        return []
     if not isinstance(found, list):
         raise BodyError(f"{field} is no array")
-    for one in found:
-        if not isinstance(one, dict):
-            raise BodyError(f"{field} holds what is no object")
-        yield one
+    if not all(isinstance(one, dict) for one in found):
+        raise BodyError(f"{field} holds what is no object")
+    return found
 
 
 def _object(parent: Object, field: str) -> Object:

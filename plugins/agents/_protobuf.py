@@ -75,9 +75,13 @@ def _decode(body: bytes) -> Spans:
                     name = names.get(attribute.key)
                     if name is not None and name not in facts:
                         value = attribute.value
-                        which = value.WhichOneof("value")
-                        if which in _SCALARS:
-                            facts[name] = getattr(value, which)
+                        fact = value.string_value or value.int_value
+                        if not fact:  # another type, or the zero of one
+                            which = value.WhichOneof("value")
+                            if which is None or which not in _SCALARS:
+                                continue
+                            fact = getattr(value, which)
+                        facts[name] = fact
                 trace, own = span.trace_id, span.span_id
                 if valid_ids(trace, own):
                     failed = span.status.code == _STATUS_ERROR

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict, deque
-from typing import Generic, NamedTuple, TypeVar
+from collections.abc import Iterable
+from typing import Generic, TypeVar
 
 from collector.batch import Batch, Call
 from collector.catalog import agents
@@ -27,14 +28,17 @@ MAX_CALLS = 100_000  # finished calls between two polls
 MAX_DEPTH = 64  # spans between a call and its agent; also ends loops of parents
 MAX_NAME = 200  # characters of a label's value
 SAME_CALL = 1_000_000_000  # ns; clocks of two processes that report one call differ by less
-_BELOW = b"<"  # before a span's key: the model call right below it
 AHEAD = 300.0  # seconds; a call that ends later than that from now has no time to be believed
 IDLE = 24 * 3600.0  # seconds after which an agent is forgotten
 
+K = TypeVar("K")
 V = TypeVar("V")
 
+_Node = tuple[bytes, str, bool]
+"""A span as the calls below it see it: what is above it, its agent, whether it is a model call."""
 
-class Recent(Generic[V]):
+
+class Recent(Generic[K, V]):
     """A mapping that keeps at least its last `size` entries and at most twice as many.
 
     Entries are in two dictionaries; when the younger one is full, the older one is dropped.
@@ -42,26 +46,19 @@ class Recent(Generic[V]):
 
     def __init__(self, size: int) -> None:
         self._size = size
-        self._young: dict[bytes, V] = {}
-        self._old: dict[bytes, V] = {}
+        self._young: dict[K, V] = {}
+        self._old: dict[K, V] = {}
 
-    def get(self, key: bytes) -> V | None:
+    def get(self, key: K) -> V | None:
         """Return what was put last under the key, or None."""
         value = self._young.get(key)
         return value if value is not None else self._old.get(key)
 
-    def put(self, key: bytes, value: V) -> None:
+    def put(self, key: K, value: V) -> None:
         """Remember the value; None is no value."""
         if len(self._young) >= self._size and key not in self._young:
             self._old, self._young = self._young, {}
         self._young[key] = value
-
-
-class _Node(NamedTuple):
-    """A span as others see it that look for their agent above them."""
-
-    parent: bytes
-    agent: str
 
 
 class _Booked:
@@ -79,14 +76,16 @@ class _Booked:
 class _Item:
     """A call that was reported, until it is booked."""
 
-    __slots__ = ("at", "call", "due", "key", "parent", "span")
+    __slots__ = ("above", "at", "call", "due", "key", "span")
 
-    def __init__(self, span: Span, call: ModelCall | ToolCall, due: float) -> None:
+    def __init__(
+        self, span: Span, call: ModelCall | ToolCall, key: bytes, above: bytes, due: float
+    ) -> None:
         self.span = span
         self.call = call
+        self.key = key
+        self.above = above
         self.due = due
-        self.key = span.trace + span.id
-        self.parent = span.trace + span.parent if span.parent else b""
         self.at: bytes | None = None  # the ancestor that it waits for
 
 
@@ -135,9 +134,10 @@ class Spend:
         self._settle = settle
         self._max_agents = max_agents
         self._max_names = max_names
-        self._nodes: Recent[_Node] = Recent(REMEMBERED)
-        self._seen: Recent[bool] = Recent(REMEMBERED)
-        self._booked: Recent[_Booked] = Recent(REMEMBERED)
+        self._nodes: Recent[bytes, _Node] = Recent(REMEMBERED)
+        self._booked: Recent[bytes, _Booked] = Recent(REMEMBERED)  # by the span's key
+        self._below: Recent[bytes, _Booked] = Recent(REMEMBERED)  # by the key of the span above
+        self._responses: Recent[str, _Booked] = Recent(REMEMBERED)  # by the response id
         self._waiting: dict[bytes, dict[_Item, None]] = defaultdict(dict)
         self._due: deque[_Item] = deque()
         self._pending = 0
@@ -145,28 +145,26 @@ class Spend:
         self._finished: deque[Call] = deque(maxlen=MAX_CALLS)
         self._outcomes = Counter(dict.fromkeys(OUTCOMES, 0))
 
-    def take(self, span: Span, now: float) -> None:
-        """Take one span; `now` is a clock in seconds that never goes back."""
-        key = span.trace + span.id
-        call = _genai.read(span)
-        if call is not None:
-            if self._seen.get(key):
+    def take(self, spans: Iterable[Span], now: float) -> None:
+        """Take spans; `now` is a clock in seconds that never goes back."""
+        ready: list[tuple[_Item, bytes]] = []  # calls, and where to look for their agent
+        for span in spans:
+            key = span.trace + span.id
+            above = span.trace + span.parent if span.parent else b""
+            call = _genai.read(span)
+            if call is None:
+                self._outcomes["other"] += 1
+            elif self._nodes.get(key) is not None:
                 self._outcomes["duplicate"] += 1
-                return
-            self._seen.put(key, True)
-        agent = _genai.agent(span)
-        self._nodes.put(key, _Node(span.trace + span.parent if span.parent else b"", agent))
-        if call is None:
-            self._outcomes["other"] += 1
-        else:
-            item = _Item(span, call, now + self._settle)
-            if agent:
-                self._book(item, agent, now)
+                continue
             else:
-                self._climb(item, item.parent, now)
-        for waiting in self._waiting.pop(key, ()):
-            self._pending -= 1
-            self._climb(waiting, key, now)
+                ready.append((_Item(span, call, key, above, now + self._settle), key))
+            self._nodes.put(key, (above, _genai.agent(span), isinstance(call, ModelCall)))
+            for item in self._waiting.pop(key, ()):
+                self._pending -= 1
+                ready.append((item, key))
+        for item, key in ready:
+            self._climb(item, key, now)
 
     def reject(self, count: int) -> None:
         """Take note of spans that cannot be taken."""
@@ -219,10 +217,10 @@ class Spend:
                     self._due.append(item)
                 item.at = at
                 return
-            if node.agent:
-                self._book(item, node.agent, now)
+            at, agent, _ = node
+            if agent:
+                self._book(item, agent, now)
                 return
-            at = node.parent
         self._book(item, "", now)
 
     def _book(self, item: _Item, agent: str, now: float) -> None:
@@ -264,15 +262,14 @@ class Spend:
         """Find the same call as another instrumentation reported it, if it was counted."""
         span = item.span
         if call.response:
-            booked = self._booked.get(call.response.encode())
+            booked = self._responses.get(call.response)
             if (
                 booked is not None
                 and span.start <= booked.end + SAME_CALL
                 and booked.start <= span.end + SAME_CALL
             ):
                 return booked
-        for key in (item.parent, _BELOW + item.key):
-            booked = self._booked.get(key)
+        for booked in (self._booked.get(item.above), self._below.get(item.key)):
             if booked is not None and not (
                 call.response and booked.response and call.response != booked.response
             ):
@@ -281,10 +278,11 @@ class Spend:
 
     def _remember(self, item: _Item, call: ModelCall, booked: _Booked) -> None:
         self._booked.put(item.key, booked)
-        if item.parent:
-            self._booked.put(_BELOW + item.parent, booked)
         if call.response:
-            self._booked.put(call.response.encode(), booked)
+            self._responses.put(call.response, booked)
+        above = self._nodes.get(item.above)
+        if item.above and (above is None or above[2]):
+            self._below.put(item.above, booked)
 
     def _account(self, name: str) -> tuple[_Account, str]:
         """Return the account of an agent and what becomes of a span that is counted on it."""
@@ -299,14 +297,14 @@ class Spend:
 
 
 def _finished(agent: str, model: str, span: Span, call: ModelCall) -> Call:
-    uncached, cached, written, output, reasoning = (tokens or 0 for tokens in call.tokens)
+    uncached, cached, written, output, reasoning = call.tokens
     return Call(
         agent=agent,
         model=model,
         start=span.start / 1e9,
         end=span.end / 1e9,
-        prompt_tokens=uncached + cached + written,
-        cached_tokens=cached,
-        output_tokens=output + reasoning,
+        prompt_tokens=(uncached or 0) + (cached or 0) + (written or 0),
+        cached_tokens=cached or 0,
+        output_tokens=(output or 0) + (reasoning or 0),
         server=call.server,
     )

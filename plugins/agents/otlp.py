@@ -307,14 +307,14 @@ class Otlp(Plugin):
         return decode(self.max_decompressed_bytes)
 
     async def _spend_on(self, spans: Spans) -> None:
-        assert self._spend is not None
+        spend = self._spend
+        assert spend is not None
         now = time.monotonic()
         for start in range(0, len(spans.taken), SLICE):
             if start:
                 await asyncio.sleep(0)
-            for span in spans.taken[start : start + SLICE]:
-                self._spend.take(span, now)
-        self._spend.reject(spans.rejected)
+            spend.take(spans.taken[start : start + SLICE], now)
+        spend.reject(spans.rejected)
         if self._heard is not None and not self._heard.done() and spans.taken:
             self._heard.set_result(spans.taken)
 

@@ -95,8 +95,7 @@ def spend(settle: float = 60.0, max_agents: int = 10, max_names: int = 10) -> Sp
 
 
 def take(into: Spend, *spans: Span, now: float = 0.0) -> Account:
-    for one in spans:
-        into.take(one, now)
+    into.take(spans, now)
     return Account(into)
 
 
@@ -190,8 +189,11 @@ def test_response_ids_that_repeat_are_other_calls() -> None:
 def test_a_call_within_its_own_call_counts_once() -> None:
     outer = chat(error="RateLimitError", input=None, output=None)
     inner = chat(outer, error="429", input=None, output=None)
-    for order in ((outer, inner), (inner, outer)):
-        found = take(spend(), *order)
+    for first, second in ((outer, inner), (inner, outer)):
+        into = spend()
+        take(into, first)
+        into.settle(1000)
+        found = take(into, second, now=1000)
         assert found.model_calls() == {"service": 1}
         assert found.outcome("duplicate") == 1
 
@@ -199,8 +201,11 @@ def test_a_call_within_its_own_call_counts_once() -> None:
 def test_tokens_count_where_only_the_inner_span_has_them() -> None:
     outer = chat(input=None, output=None)
     inner = chat(outer)
-    for order in ((outer, inner), (inner, outer)):
-        found = take(spend(), *order)
+    for first, second in ((outer, inner), (inner, outer)):
+        into = spend()
+        take(into, first)
+        into.settle(1000)
+        found = take(into, second, now=1000)
         assert found.model_calls() == {"service": 1}
         assert found.tokens() == {("service", "input"): 10, ("service", "output"): 3}
         assert len(found.calls) == 1
@@ -285,7 +290,7 @@ def test_no_more_calls_wait_than_are_allowed(monkeypatch: Any) -> None:
 
 
 def test_recent_keeps_the_last_and_forgets_the_rest() -> None:
-    recent: Recent[int] = Recent(10)
+    recent: Recent[bytes, int] = Recent(10)
     for number in range(1000):
         recent.put(number.to_bytes(2, "big"), number)
         recent.put(b"again", number)
@@ -326,7 +331,9 @@ def test_order_and_repetition_change_nothing(
     sent = spans * times
     random.shuffle(sent)
     into = spend()
-    take(into, *sent)
+    cut = random.randrange(len(sent) + 1)
+    take(into, *sent[:cut])
+    take(into, *sent[cut:])
     assert Account(into).pending == 0
     assert Account(into).model_calls() == truth
 
