@@ -83,7 +83,8 @@ async def connect(
     """
     loop = asyncio.get_running_loop()
     found = await loop.getaddrinfo(host, port, type=socket.SOCK_DGRAM)
-    address = str(found[0][4][0])
+    # UDP does not tell that nobody listens, so the next address is never tried: PDUs speak IPv4.
+    address = str(min(found, key=lambda one: one[0] is not socket.AF_INET)[4][0])
     kinds: dict[str, type[_Gufo] | type[_Pysnmp]] = {"gufo": _Gufo, "pysnmp": _Pysnmp}
     if client != "auto":
         return await kinds[client].open(address, port, identity, wait)

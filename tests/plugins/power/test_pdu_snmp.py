@@ -342,3 +342,11 @@ def test_wrong_community_is_no_answer() -> None:
 def test_plugin_is_found_by_its_name() -> None:
     assert load("pdu_snmp") is PduSnmp
     assert power.OUTLET_POWER in PduSnmp.metrics
+
+
+def test_target_by_name() -> None:
+    with Agent(apc()) as agent:
+        port = agent.target.rpartition(":")[2]
+        assert samples(poll(f"localhost:{port}"))
+        with pytest.raises(OSError, match="pdu.invalid|known|resolution"):
+            poll("pdu.invalid")
