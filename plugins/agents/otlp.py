@@ -13,7 +13,7 @@ import socket
 import time
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from pydantic import Field, PrivateAttr, field_validator
 
@@ -39,10 +39,11 @@ if TYPE_CHECKING:
 
 INLINE = 256 * 1024  # bytes, decompressed; larger bodies are read on a thread
 SLICE = 1000  # spans that are counted without a pause
-READING = 4  # times max_body_bytes: what requests may hold together while they are received
+HELD = 4  # times max_body_bytes: what the bodies of all requests under way may have together
+MAX_CONNECTIONS = 512
 RECEIVE = 30.0  # seconds in which a body must have come
 IDLE = 120.0  # seconds that a connection is kept; exporters send every 5 to 60 s
-GRACE = 1.0  # seconds that requests under way get at the end
+GRACE = 0.5  # seconds that requests under way get at the end
 
 _REJECTED = {
     "traces": "rejectedSpans",
@@ -114,9 +115,9 @@ class Otlp(Plugin):
 
     _spend: Spend | None = PrivateAttr(default=None)
     _runner: web.AppRunner | None = PrivateAttr(default=None)
-    _port: int | None = PrivateAttr(default=None)
+    _server: asyncio.Server | None = PrivateAttr(default=None)
     _requests: Counter[tuple[str, str]] = PrivateAttr(default_factory=Counter)
-    _receiving: int = PrivateAttr(default=0)
+    _held: int = PrivateAttr(default=0)
     _heavy: asyncio.Lock = PrivateAttr(default_factory=asyncio.Lock)
     _heard: asyncio.Future[list[Span]] | None = PrivateAttr(default=None)
 
@@ -145,9 +146,9 @@ class Otlp(Plugin):
         Raises:
             RuntimeError: The plugin is not open.
         """
-        if self._port is None:
+        if self._server is None:
             raise RuntimeError("the OTLP receiver is not open")
-        return self._port
+        return int(self._server.sockets[0].getsockname()[1])
 
     async def open(self) -> None:
         """Listen."""
@@ -169,8 +170,15 @@ class Otlp(Plugin):
             lingering_time=GRACE,
         )
         await runner.setup()
+        handlers = runner.server
+        assert handlers is not None
+
+        def accept() -> asyncio.BaseProtocol:
+            return handlers() if len(handlers.connections) < MAX_CONNECTIONS else _Refusal()
+
         try:
-            await web.TCPSite(runner, host, port).start()
+            loop = asyncio.get_running_loop()
+            self._server = await loop.create_server(accept, host, port, reuse_address=True)
         except OSError as error:
             await runner.cleanup()
             raise OSError(
@@ -179,7 +187,6 @@ class Otlp(Plugin):
                 "there or set listen_address",
             ) from error
         self._runner = runner
-        self._port = runner.addresses[0][1]
 
     async def poll(self, batch: Batch) -> None:
         """Report what came since the last poll, and all counters."""
@@ -192,9 +199,12 @@ class Otlp(Plugin):
 
     async def close(self) -> None:
         """Stop listening."""
-        if self._runner is not None:
-            await self._runner.cleanup()
-        self._runner = self._port = None
+        server, self._server = self._server, None
+        runner, self._runner = self._runner, None
+        if server is not None:
+            server.close()
+        if runner is not None:
+            await runner.cleanup()
 
     async def record(self, folder: Path) -> None:
         """Wait for spans and save them as OTLP/JSON, without what is not read, such as prompts."""
@@ -240,49 +250,46 @@ class Otlp(Plugin):
         if coding not in ("gzip", "identity", ""):
             message = f"send Content-Encoding gzip or none, not {coding}"
             raise RefusalError(415, INVALID_ARGUMENT, message, {"Accept-Encoding": "gzip"})
-        sent = await self._read(request)
-        if signal != "traces":
-            message = f"{signal} are not read yet, only traces are: nothing of this was used"
-            return _body.response(_REJECTED[signal], 0, message, json)
+        body = bytearray()
         try:
-            spans = await self._decode(sent, coding == "gzip", json)
+            await self._read(request, body)
+            if signal != "traces":
+                message = f"{signal} are not read yet, only traces are: nothing of this was used"
+                return _body.response(_REJECTED[signal], 0, message, json)
+            spans = await self._decode(bytes(body), coding == "gzip", json)
+            await self._spend_on(spans)
         except BodyError as error:
             raise RefusalError(400, INVALID_ARGUMENT, str(error)) from error
         except TooLargeError as error:
             raise RefusalError(413, RESOURCE_EXHAUSTED, str(error)) from error
-        await self._spend_on(spans)
+        finally:
+            self._held -= len(body)
         message = "spans without a valid trace id and span id" if spans.rejected else ""
         return _body.response(_REJECTED[signal], spans.rejected, message, json)
 
-    async def _read(self, request: web.Request) -> bytes:
+    async def _read(self, request: web.Request, body: bytearray) -> None:
         """Receive the body, which may come without its length being known."""
         from aiohttp import ClientPayloadError
         from aiohttp.http_exceptions import HttpProcessingError
 
         most = self.max_body_bytes
-        too_large = RefusalError(413, RESOURCE_EXHAUSTED, f"a body may have {most} bytes at most")
         if (request.content_length or 0) > most:
-            raise too_large
-        body = bytearray()
+            raise TooLargeError(f"a body may have {most} bytes at most")
         try:
             async with asyncio.timeout(RECEIVE):
                 async for chunk in request.content.iter_any():
                     body += chunk
-                    self._receiving += len(chunk)
+                    self._held += len(chunk)
                     if len(body) > most:
-                        raise too_large
-                    if self._receiving > READING * most:
+                        raise TooLargeError(f"a body may have {most} bytes at most")
+                    if self._held > HELD * most:
                         message = "too many requests at once: send again"
                         raise RefusalError(503, UNAVAILABLE, message, {"Retry-After": "1"})
         except TimeoutError as error:
             message = f"the body did not come within {RECEIVE:g} s"
             raise RefusalError(408, UNAVAILABLE, message) from error
         except (HttpProcessingError, ClientPayloadError) as error:
-            message = f"the body cannot be received: {error}"
-            raise RefusalError(400, INVALID_ARGUMENT, message) from error
-        finally:
-            self._receiving -= len(body)
-        return bytes(body)
+            raise BodyError(f"the body cannot be received: {error}") from error
 
     async def _decode(self, sent: bytes, gzip: bool, json: bool) -> Spans:
         """Decompress and parse: small bodies here, large ones on a thread, one at a time.
@@ -317,6 +324,13 @@ class Otlp(Plugin):
         spend.reject(spans.rejected)
         if self._heard is not None and not self._heard.done() and spans.taken:
             self._heard.set_result(spans.taken)
+
+
+class _Refusal(asyncio.Protocol):
+    """Ends a connection past `MAX_CONNECTIONS` at once."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        cast("asyncio.Transport", transport).abort()
 
 
 def _save(path: Path, text: bytes) -> None:

@@ -474,7 +474,7 @@ def test_a_large_body_is_read_on_a_thread() -> None:
 
 
 def test_too_much_at_once_is_to_be_sent_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(otlp, "READING", 0.5)
+    monkeypatch.setattr(otlp, "HELD", 0.5)
 
     async def test(receiver: Receiver) -> tuple[Answer, Answer]:
         return await receiver.post(bytes(60_000)), await receiver.post(request(CHAT))
@@ -587,6 +587,28 @@ def test_chunks_that_are_none_are_no_error_of_the_server(monkeypatch: pytest.Mon
     assert run(test).split()[1] in (b"400", b"408")
 
 
+def test_connections_are_limited(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(otlp, "MAX_CONNECTIONS", 1)
+
+    async def test(receiver: Receiver) -> tuple[bool, int]:
+        reader, writer = await asyncio.open_connection("127.0.0.1", receiver.plugin.port)
+        writer.write(b"POST /v1/traces HTTP/1.1\r\nHost: x\r\n")
+        await writer.drain()
+        try:
+            await receiver.post(request(CHAT))
+            refused = False
+        except aiohttp.ClientConnectionError:
+            refused = True
+        kind = f"Content-Type: {JSON}\r\nContent-Length: 2\r\n\r\n{{}}"
+        writer.write(kind.encode())
+        status = (await reader.readuntil(b"\r\n")).split()[1]
+        writer.close()
+        await writer.wait_closed()
+        return refused, int(status)
+
+    assert run(test) == (True, 200)
+
+
 # The plugin
 
 
@@ -659,7 +681,7 @@ def test_it_records_spans_without_prompts(tmp_path: Path) -> None:
     async def record() -> None:
         plugin = Otlp(listen_address="127.0.0.1:0")
         recording = asyncio.create_task(plugin.record(tmp_path))
-        while plugin._port is None:
+        while plugin._server is None:
             await asyncio.sleep(0.001)
         async with aiohttp.ClientSession() as session:
             headers = {"Content-Type": PROTOBUF}
