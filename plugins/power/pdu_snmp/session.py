@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import importlib
 import socket
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -16,6 +17,7 @@ from typing import Any, Protocol
 Value = int | float | str | bytes | None
 """Numbers as int, OCTET STRING as bytes, OBJECT IDENTIFIER as dotted str, Opaque float as float."""
 
+WINDOW = 100.0  # seconds; SNMPv3 agents refuse clocks that are off by 150 (RFC 3414, 2.2.3)
 MAX_ROWS = 10_000  # of one column; more is an agent that never ends
 MAX_REPETITIONS = 100  # of a GETBULK; lowered for agents that fall silent on big ones
 TRIES = 3  # of one step of a walk
@@ -101,6 +103,7 @@ class _Gufo:
         self._session = session
         self._error = error
         self._repetitions = MAX_REPETITIONS
+        self._at = time.monotonic()
 
     @classmethod
     async def open(cls, address: str, port: int, identity: str | User, wait: float) -> Session:
@@ -132,7 +135,11 @@ class _Gufo:
         return cls(session, snmp.SnmpError)
 
     async def get(self, oids: Sequence[str]) -> dict[str, Value]:
+        now = time.monotonic()
+        idle, self._at = now - self._at, now
         try:
+            if idle > WINDOW:
+                await self._session.refresh()
             reply: dict[str, Value] = await self._session.get_many(oids)
         except self._error as error:
             raise SnmpError(_explain(error)) from error
