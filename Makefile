@@ -11,6 +11,9 @@ TOOLS := \
 	"snmpd: command -v snmpd: tests against net-snmp's agent are skipped" \
 	"gcc: command -v cc || command -v gcc: tests of NVML are skipped" \
 	"libc6-dev: test -e /usr/include/stdio.h: tests of NVML are skipped"
+PEERS := \
+	"prometheus-node-exporter: command -v prometheus-node-exporter: nothing is compared with it" \
+	"prometheus-pushgateway: command -v prometheus-pushgateway: client_golang is not measured"
 # Debian parts Python from its venv module.
 VENV_MODULE := "python3-venv: $(PYTHON) -c 'import ensurepip': Python cannot make $(VENV)"
 
@@ -38,6 +41,7 @@ golden: $(VENV)/test.stamp
 	W2T_GOLDEN=1 $(BIN)/python -m pytest tests/test_recorded.py
 
 bench: $(VENV)/test.stamp
+	@.ci/packages $(PEERS)
 	@set -e; for file in tests/benchmarks/[a-z]*.py; do \
 		$(BIN)/python -m tests.benchmarks.$$(basename $$file .py); done
 
