@@ -14,7 +14,7 @@ Rows = NDArray[np.int64]
 
 SLOTS = 60  # of one block
 CHUNK = 256  # rows that are compressed together, so that reading one series stays cheap
-OPEN = 3  # blocks kept uncompressed: the current one, and those that late samples fall into
+OPEN = 2  # blocks kept uncompressed: the current one, and one that late samples fall into
 
 
 class History:

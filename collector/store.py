@@ -38,6 +38,7 @@ class Store:
         self.by_metric: defaultdict[Metric, dict[SeriesKey, int]] = defaultdict(dict)
         self.generation = 0
         self.version = 0
+        self._counts: Floats = np.empty(0)  # 1 for counters
         self._history = History(resolution, history)
         self._span = history
         self._newest = -np.inf
@@ -126,11 +127,8 @@ class Store:
         # before the poll's says that the source keeps time; otherwise the clock may have jumped.
         newer = (times >= self.time[rows]) | (self.time[rows] > expires)
         latest = rows[newer]
-        fell = values[newer] < self.value[latest]
-        for row in latest[fell]:
-            key = self.series[row]
-            if key is not None and key.metric.instrument is COUNTER:
-                self.start[row] = self.time[row]
+        reset = latest[(values[newer] < self.value[latest]) & (self._counts[latest] > 0)]
+        self.start[reset] = self.time[reset]
         self.value[latest] = values[newer]
         self.time[latest] = times[newer]
         self.start[latest] = np.minimum(self.start[latest], times[newer])
@@ -164,12 +162,13 @@ class Store:
             row = len(self.series)
             self.series.append(key)
             if row >= len(self.value):
-                self._grow(max(256, 2 * row))
+                self._grow(row + max(256, row // 4))
         self.index[key] = row
         self.by_metric[key.metric][key] = row
         self.value[row] = np.nan
         self.time[row] = -np.inf
         self.start[row] = at
+        self._counts[row] = key.metric.instrument is COUNTER
         self._history.clear(row, at - max(self._span - FUTURE, 0.0))
         self._owner[row] = source
         self._owned[source] += 1
@@ -178,7 +177,7 @@ class Store:
 
     def _grow(self, capacity: int) -> None:
         for name, fill in (
-            ("value", np.nan), ("time", -np.inf), ("start", np.nan), ("expires", -np.inf)
+            ("value", np.nan), ("time", -np.inf), ("start", np.nan), ("expires", -np.inf), ("_counts", 0.0)
         ):  # fmt: skip
             column = np.full(capacity, fill)
             old = getattr(self, name)
