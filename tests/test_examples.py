@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from collector import catalog, cli, config, plugin
+from collector import catalog, cli, config, docs, plugin
 from collector.attribution import METRICS, Attribution
 from collector.batch import Batch, Call
 from collector.catalog import gpu, power, serving
@@ -28,6 +28,11 @@ def blocks(page: Path, language: str) -> list[str]:
 def test_an_example_config_is_good(path, capsys):
     assert cli.main(["check", str(path)]) == 0
     assert "good" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", docs.pages())
+def test_generated_pages_are_current(name):
+    assert (ROOT / "docs" / name).read_text() == docs.pages()[name], "run `make docs`"
 
 
 @by_name
