@@ -25,9 +25,11 @@ REDISCOVER = 900.0  # seconds; names are changed and probes plugged in without a
 
 
 class PduSnmp(Plugin):
-    """One PDU. Its objects are discovered once by walking the columns that its profile needs;
-    a poll then asks for these objects alone.
-    """  # noqa: D205
+    """One PDU, or a chain of them behind one address.
+
+    Its objects are discovered by walking the columns that its profile needs, each once; a poll asks
+    for these objects alone.
+    """
 
     metrics = tuple(METRICS.values())
     spread: ClassVar[float] = 1.0
@@ -37,15 +39,19 @@ class PduSnmp(Plugin):
     version: Literal["2c", "3"] = Field(default="2c", description="SNMP version.")
     community: Secret = Field(default=Secret(value="public"), description="Of version 2c.")
     user: str = Field(default="", description="User name of version 3.")
-    auth_protocol: Literal["MD5", "SHA", "SHA224", "SHA256", "SHA384", "SHA512"] | None = None
-    auth_password: Secret | None = None
-    priv_protocol: Literal["DES", "AES", "AES192", "AES256"] | None = None
-    priv_password: Secret | None = None
+    auth_protocol: Literal["MD5", "SHA", "SHA224", "SHA256", "SHA384", "SHA512"] | None = Field(
+        default=None, description="Of version 3; none is no authentication."
+    )
+    auth_password: Secret | None = Field(default=None, description="For auth_protocol.")
+    priv_protocol: Literal["DES", "AES", "AES192", "AES256"] | None = Field(
+        default=None, description="Of version 3; none is no encryption."
+    )
+    priv_password: Secret | None = Field(default=None, description="For priv_protocol.")
     profile: str = Field(
         default="auto", description="auto, a shipped profile, or a TOML file's path."
     )
     client: Literal["auto", "gufo", "pysnmp"] = Field(
-        default="auto", description="SNMP library; gufo needs 1/100 of the CPU of pysnmp."
+        default="auto", description="SNMP library; gufo takes 1/60 of pysnmp's CPU."
     )
 
     _session: Session | None = PrivateAttr(default=None)

@@ -128,9 +128,11 @@ class Unit(Strict):
 
 
 class Available(Strict):
-    """A column that says whether the row's value is a reading at all: it is one of `is` and none
-    of `not`. It is asked with each value, or only for values that read one of `when`.
-    """  # noqa: D205
+    """A column that says whether the row's value is a reading at all.
+
+    It is one, if the column is one of `is` (where given) and none of `not`. The column is asked with
+    each value, or only for values that read one of `when`.
+    """
 
     column: int
     good: frozenset[int] = Field(default=frozenset(), alias="is")
