@@ -7,12 +7,15 @@ import logging
 import re
 import socket
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
+from typing import cast
 
 from aiohttp import web
 
-from collector import __version__, prometheus
+from collector import __version__
+from collector.front import Form, Front, wanted
+from collector.malloc import keep_freed_memory
 from collector.prometheus import Page
 
 log = logging.getLogger(__name__)
@@ -23,7 +26,6 @@ STALLED = 30.0  # seconds for which a client may take nothing of what it asked f
 MAX_CONNECTIONS = 512
 GRACE = 1.0  # seconds that requests under way get at the end
 
-_VARY = "Accept, Accept-Encoding"
 _INDEX = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>w2t</title></head>
 <body><h1>w2t: from watts to tokens</h1><p>Version {version}</p><ul>
@@ -75,14 +77,14 @@ class App:
         return web.Response(text=text, content_type="text/html", headers=headers)
 
     async def _metrics(self, request: web.Request) -> web.Response:
-        openmetrics = prometheus.wants_openmetrics(request.headers.get("Accept", ""))
-        gzip = prometheus.wants_gzip(request.headers.get("Accept-Encoding", ""))
-        kind = prometheus.OPENMETRICS if openmetrics else prometheus.TEXT
-        headers = {"Content-Type": kind, "Vary": _VARY}
-        if gzip:
-            headers["Content-Encoding"] = "gzip"
-        body = self._page.render(self._clock(), openmetrics=openmetrics, gzip=gzip)
-        return web.Response(body=body, headers=headers)
+        accept, coding = (request.headers.get(k, "") for k in ("Accept", "Accept-Encoding"))
+        form = wanted(accept, coding)
+        _, blocks = self.page(form)
+        return web.Response(body=b"".join(blocks), headers=form.headers)
+
+    def page(self, form: Form) -> tuple[int, Iterator[bytes]]:
+        """Return the length of the page as it is now, and its blocks."""
+        return self._page.stream(self._clock(), openmetrics=form.openmetrics, gzip=form.gzip)
 
     async def _healthy(self, request: web.Request) -> web.Response:
         return web.Response(text="healthy\n")  # an event loop that hangs does not answer
@@ -103,28 +105,36 @@ class App:
 
 
 @asynccontextmanager
-async def serve(app: web.Application, listen: Sequence[str]) -> AsyncIterator[list[str]]:
+async def serve(app: App, listen: Sequence[str]) -> AsyncIterator[list[str]]:
     """Serve while the context lasts; gives the addresses as `host:port`, with the real ports.
 
     Args:
-        app: The application.
+        app: What is served.
         listen: `host:port`, `[v6]:port` or `:port` for all addresses; port 0 takes a free one.
 
     Raises:
         ValueError: An address is malformed.
         OSError: An address cannot be listened on; the message names it.
     """
+    keep_freed_memory()
     places = [_address(text) for text in listen]
     runner = web.AppRunner(
-        app, access_log=None, keepalive_timeout=IDLE, shutdown_timeout=GRACE, lingering_time=GRACE
+        app.web,
+        access_log=None,
+        keepalive_timeout=IDLE,
+        shutdown_timeout=GRACE,
+        lingering_time=GRACE,
     )
     await runner.setup()
     handlers = runner.server
     assert handlers is not None
 
     def accept() -> asyncio.BaseProtocol:
-        return handlers() if len(handlers.connections) < MAX_CONNECTIONS else _Refusal()
+        if len(fronts) + len(handlers.connections) >= MAX_CONNECTIONS:
+            return _Refusal()
+        return Front(app.page, handlers, IDLE, fronts)
 
+    fronts: set[Front] = set()
     servers: list[asyncio.Server] = []
     try:
         for text, (host, port) in zip(listen, places, strict=True):
@@ -142,6 +152,8 @@ async def serve(app: web.Application, listen: Sequence[str]) -> AsyncIterator[li
     finally:
         for server in servers:
             server.close()
+        for front in tuple(fronts):
+            front.transport.abort()
         await runner.cleanup()
 
 
@@ -161,8 +173,7 @@ class _Refusal(asyncio.Protocol):
     """Ends a connection past `MAX_CONNECTIONS` at once."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        if isinstance(transport, asyncio.Transport):
-            transport.abort()
+        cast("asyncio.Transport", transport).abort()
 
 
 @web.middleware

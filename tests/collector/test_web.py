@@ -34,7 +34,7 @@ class Daemon:
         reload = self.reload if lifecycle else None
         app = web.App(Page(self.store), lambda: self.waiting, reload, clock=lambda: NOW + 1)
         async with (
-            web.serve(app.web, ["127.0.0.1:0"]) as (self.address,),
+            web.serve(app, ["127.0.0.1:0"]) as (self.address,),
             aiohttp.ClientSession(f"http://{self.address}", auto_decompress=False) as session,
         ):
             yield session
@@ -222,14 +222,23 @@ def test_a_client_that_sends_no_request_is_let_go(monkeypatch):
     run(test)
 
 
-def test_a_client_that_does_not_read_is_let_go(monkeypatch):
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: keep-alive\r\n\r\n" * 2,
+    ],
+)
+def test_a_client_that_does_not_read_is_let_go(sent, monkeypatch):
     async def test(daemon, session):
         fill(daemon.store, [(gpu.POWER, ("node1", f"GPU-{i}"), 1.0) for i in range(30_000)])
         host, port = daemon.address.split(":")
         with socket.socket() as sock:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-            sock.connect((host, int(port)))
-            sock.sendall(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n" * 4)
+            sock.setblocking(False)
+            loop = asyncio.get_running_loop()
+            await loop.sock_connect(sock, (host, int(port)))
+            await loop.sock_sendall(sock, sent)
             for _ in range(300):  # the client keeps the only place until it is let go
                 await asyncio.sleep(0.1)
                 answer = await raw(daemon.address, b"GET /-/healthy HTTP/1.0\r\n\r\n")
@@ -280,12 +289,12 @@ def test_several_addresses_and_what_they_mean():
 
     async def main():
         app = web.App(Page(Store(history=60)), list)
-        async with web.serve(app.web, ["127.0.0.1:0", "127.0.0.1:0"]) as addresses:
+        async with web.serve(app, ["127.0.0.1:0", "127.0.0.1:0"]) as addresses:
             for address in addresses:
                 answer = await raw(address, b"GET /-/ready HTTP/1.0\r\n\r\n")
                 assert answer.startswith(b"HTTP/1.0 200 OK\r\n")
             with pytest.raises(OSError, match=f"cannot listen on {addresses[0]}: "):
-                async with web.serve(web.App(Page(Store(history=60)), list).web, addresses[:1]):
+                async with web.serve(web.App(Page(Store(history=60)), list), addresses[:1]):
                     pass
 
     asyncio.run(main())
@@ -296,7 +305,7 @@ def test_several_addresses_and_what_they_mean():
 )
 def test_malformed_addresses(text):
     async def main():
-        async with web.serve(web.App(Page(Store(history=60)), list).web, [text]):
+        async with web.serve(web.App(Page(Store(history=60)), list), [text]):
             pass
 
     with pytest.raises(ValueError, match="write host:port"):
