@@ -130,7 +130,7 @@ class Unit(Strict):
 class Available(Strict):
     """A column that says whether the row's value is a reading at all.
 
-    It is one, if the column is one of `is` (where given) and none of `not`. The column is asked with
+    It is one if the column is one of `is` (where given) and none of `not`. The column is asked with
     each value, or only for values that read one of `when`.
     """
 
