@@ -96,15 +96,16 @@ class Batch:
         Raises:
             ValueError: The metric is not declared, or the entity or labels do not fit it.
         """
+        keys, values, times = self.keys, self.values, self.times  # before the look: see `seal`
         if value is None or self._sealed:
             return
         key = SeriesKey(metric, entity, labels)
         if key not in self._known:
             self._check(key)
         if at is not None:
-            self.times[len(self.keys)] = at
-        self.keys.append(key)
-        self.values.append(value)
+            times[len(keys)] = at
+        keys.append(key)
+        values.append(value)
 
     def extend(self, keys: Sequence[SeriesKey], values: Sequence[float]) -> None:
         """Add samples of series that the plugin keeps from poll to poll; quicker than `add`.
@@ -112,13 +113,14 @@ class Batch:
         Raises:
             ValueError: As `add` does.
         """
+        all_keys, all_values = self.keys, self.values  # before the look: see `seal`
         if self._sealed:
             return
         if not all(map(self._known.__contains__, keys)):
             for key in keys:
                 self._check(key)
-        self.keys += keys
-        self.values += values
+        all_keys += keys
+        all_values += values
 
     def extend_links(self, links: Sequence[Link]) -> None:
         """Add links that the plugin keeps from poll to poll."""
@@ -141,8 +143,14 @@ class Batch:
             self.errors.append((entity, error))
 
     def seal(self) -> None:
-        """Take no more: a poll that was given up must not write later."""
+        """Take no more: a poll that was given up must not write later.
+
+        Its thread may be in the midst of adding a sample; it finishes that in the old lists.
+        """
         self._sealed = True
+        values = list(self.values)
+        self.keys, self.values = self.keys[: len(values)], values
+        self.times = {n: at for n, at in self.times.copy().items() if n < len(values)}
 
     def _check(self, key: SeriesKey) -> None:
         metric, entity, labels = key
