@@ -101,8 +101,14 @@ def _run(options: argparse.Namespace) -> int:
     daemon = Daemon(load)
     if options.log_level is None:
         logging.getLogger().setLevel(daemon.config.settings.daemon.log_level.upper())
+
+    async def serve() -> None:
+        await daemon.run()
+        # All is closed; a thread that hangs in a read must not hold up the end.
+        os._exit(0)
+
     try:
-        asyncio.run(daemon.run())
+        asyncio.run(serve())
     except (OSError, ValueError) as error:  # an address or an endpoint that cannot be used
         logging.getLogger(__name__).error("%s", error)
         return 1

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -48,7 +47,6 @@ class Service:
         self._listeners: set[Process] = set()
         self._looked = float("-inf")
         self._told = False
-        self._lock = threading.Lock()
 
     def look(self, at: float) -> None:
         """See which processes there are; quick while they are those known.
@@ -56,8 +54,6 @@ class Service:
         Args:
             at: Seconds since the epoch.
         """
-        if not self._lock.acquire(blocking=False):
-            return  # an earlier look still hangs in the kernel
         try:
             alive = all(processes.read(self._root, one.pid) == one for one in self._listeners)
             if alive and 0 <= at - self._looked < _REFRESH:
@@ -69,8 +65,6 @@ class Service:
             self.members = self._find_members(table)
         except OSError as error:
             self._tell(f"give this service CAP_SYS_PTRACE: {error}")
-        finally:
-            self._lock.release()
 
     def _tell(self, why: str) -> None:
         if not self._told:

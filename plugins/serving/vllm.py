@@ -7,6 +7,7 @@ What a release lacks is absent. Token counters move with every step of the engin
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import re
 from collections import defaultdict
@@ -25,6 +26,7 @@ from collector.http import Answer, AnswerError, Endpoint
 from collector.metric import Metric
 from collector.plugin import Plugin
 from collector.processes import Process
+from collector.worker import BusyError, Worker
 from plugins.serving._engine import METRICS, Latency, Owner, Readings, Row, wanted
 from plugins.serving._service import Service
 
@@ -101,6 +103,7 @@ class Vllm(Plugin):
     _page: Page = PrivateAttr()
     _readings: Readings = PrivateAttr()
     _service: Service = PrivateAttr()
+    _worker: Worker = PrivateAttr()
     _address: str = PrivateAttr(default="")
     _limits: dict[str, float] = PrivateAttr(default_factory=dict)
     _birth_series: list[Series] = PrivateAttr(default_factory=list)
@@ -128,6 +131,7 @@ class Vllm(Plugin):
         self._page = Page(wanted(ROWS, LATENCIES) | {_CONFIG, *_BIRTHS})
         self._readings = Readings(ROWS, LATENCIES, self._owner, self.window)
         self._service = Service(self.root, self._port, _is_vllm)
+        self._worker = Worker("processes")
 
     async def poll(self, batch: Batch) -> None:
         """Read the page."""
@@ -140,7 +144,7 @@ class Vllm(Plugin):
         address = host if answer.local else str(urlsplit(self.target).hostname)
         change = self._page.update(answer.body, answer.content_type)
         if answer.local:
-            await asyncio.to_thread(self._service.look, answer.at)
+            await self._look(answer.at)
         if change.rebuilt or address != self._address:
             self._address = address
             self._bind(answer)
@@ -161,6 +165,7 @@ class Vllm(Plugin):
 
     async def close(self) -> None:
         """Close the connection."""
+        self._worker.stop()
         await self._endpoint.close()
 
     async def record(self, folder: Path) -> None:
@@ -175,6 +180,12 @@ class Vllm(Plugin):
                 await asyncio.to_thread(_write, page, answer.body)
         finally:
             await self.close()
+
+    async def _look(self, at: float) -> None:
+        """See which processes there are; one that hangs in the kernel can hang its /proc, too."""
+        with contextlib.suppress(TimeoutError, BusyError):
+            async with asyncio.timeout(self.timeout / 4):
+                await self._worker.run(lambda: self._service.look(at))
 
     @property
     def _port(self) -> int:

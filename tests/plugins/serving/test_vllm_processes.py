@@ -109,7 +109,7 @@ def look(
     async def run() -> None:
         plugin = Vllm(root=root)
         await plugin.open()
-        await plugin.close()
+        await plugin._endpoint.close()
         plugin._endpoint = Recorded()  # type: ignore[assignment]
         for _ in bodies:
             if batches:
