@@ -8,14 +8,10 @@ the OpenTelemetry SDK. Every figure that Prometheus gives is compared with what 
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,6 +20,7 @@ import pytest
 from tests.data import ROOT
 from tests.fakes import nvml
 from tests.fakes.agent import Agent, Called
+from tests.fakes.processes import process
 from tests.fakes.prometheus import Prometheus, free_port
 from tests.fakes.snmp import Agent as Pdu
 
@@ -54,20 +51,6 @@ AGENTS = (
     Reported("coder", "chat", 0.3),
     Reported("linter", "code", 1.0),
 )
-
-
-@contextmanager
-def process(*command: str, **environment: str) -> Iterator[subprocess.Popen[str]]:
-    with subprocess.Popen(
-        [sys.executable, "-P", *command],
-        env=os.environ | environment,
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as started:
-        try:
-            yield started
-        finally:
-            started.kill()
 
 
 def engine(stack: ExitStack, model: str, rates: dict[str, float]) -> tuple[int, int]:
