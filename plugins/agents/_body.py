@@ -29,9 +29,9 @@ class Spans(NamedTuple):
     rejected: int
 
 
-def valid_ids(trace: bytes, span: bytes) -> bool:
-    """Say whether the ids have the right length and are not all zero, as OTLP demands."""
-    return len(trace) == 16 and len(span) == 8 and any(trace) and any(span)
+def is_id(found: bytes, size: int) -> bool:
+    """Say whether it is an id as OTLP defines it: of that many bytes, not all of them zero."""
+    return len(found) == size and any(found)
 
 
 def inflate(body: bytes, limit: int) -> bytes:

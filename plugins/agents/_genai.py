@@ -16,6 +16,9 @@ Scalar = str | int | float | bool
 
 TOKEN_TYPES = ("input", "cache_read", "cache_write", "output", "reasoning")
 
+MAX_TEXT = 256
+"""Characters of a text that are kept: senders choose them, and some are remembered for long."""
+
 MAX_TOKENS = 10**9
 """More than any model call can take; a larger count is not believed."""
 
@@ -24,7 +27,8 @@ class Span(NamedTuple):
     """One span as received, with the attributes that its scope's vocabulary knows.
 
     Ids are bytes, `parent` is empty for a root. Times are nanoseconds since the epoch, 0 where
-    the sender gave none. `facts` maps our names of attributes to their values.
+    the sender gave none. `facts` maps our names of attributes to their values. No text is longer
+    than `MAX_TEXT`.
     """
 
     trace: bytes
@@ -174,11 +178,10 @@ def read(span: Span) -> ModelCall | ToolCall | None:
     else:
         return None
     if kind is _MODEL:
-        server = _server(facts.get("address"), facts.get("port"), facts.get("url"))
         return ModelCall(
             _text(facts.get("model") or facts.get("response_model")),
             _text(facts.get("response")),
-            server,
+            _server(facts),
             _tokens(facts, vocabulary(span.scope).exclusive),
             _error(span),
         )
@@ -202,18 +205,23 @@ def _text(value: Scalar | None) -> str:
     return value if isinstance(value, str) else "" if value is None else str(value)
 
 
-@lru_cache(maxsize=1024)
-def _server(address: Scalar | None, port: Scalar | None, url: Scalar | None) -> str:
-    if address is None and isinstance(url, str):
-        try:
-            parts = urlsplit(url)
-            address = parts.hostname
-            port = parts.port or {"http": 80, "https": 443}.get(parts.scheme)
-        except ValueError:
-            return ""
+def _server(facts: Mapping[str, Scalar]) -> str:
+    address, port = facts.get("address"), facts.get("port")
+    if address is None:
+        return _server_of(_text(facts.get("url")))
     if not address or not port:
         return ""
-    return f"[{address}]:{port}" if ":" in str(address) else f"{address}:{port}"
+    return f"[{address}]:{port}" if ":" in _text(address) else f"{address}:{port}"
+
+
+@lru_cache(maxsize=1024)
+def _server_of(url: str) -> str:
+    try:
+        parts = urlsplit(url)
+        port = parts.port or {"http": 80, "https": 443}.get(parts.scheme)
+    except ValueError:
+        return ""
+    return _server({"address": parts.hostname or "", "port": port or ""})
 
 
 def _tokens(facts: Mapping[str, Scalar], exclusive: bool) -> tuple[int | None, ...]:

@@ -13,8 +13,8 @@ from typing import Any
 
 import orjson
 
-from plugins.agents._body import BodyError, Spans, TooLargeError, valid_ids
-from plugins.agents._genai import Scalar, Span, vocabulary
+from plugins.agents._body import BodyError, Spans, TooLargeError, is_id
+from plugins.agents._genai import MAX_TEXT, Scalar, Span, vocabulary
 
 MAX_VALUES = 4_000_000
 """Values in a body at most; 64 MiB of spans have 3 million. An empty object in JSON takes three
@@ -50,14 +50,15 @@ def decode(body: bytes) -> Spans:
             names = vocabulary(scope).names
             for span in _objects(scope_spans, "spans"):
                 trace, own = _id(span, "traceId"), _id(span, "spanId")
-                if not valid_ids(trace, own):
+                if not is_id(trace, 16) or not is_id(own, 8):
                     rejected += 1
                     continue
+                parent = _id(span, "parentSpanId")
                 taken.append(
                     Span(
                         trace,
                         own,
-                        _id(span, "parentSpanId"),
+                        parent if is_id(parent, 8) else b"",
                         _string(span, "name"),
                         scope,
                         service if isinstance(service, str) else "",
@@ -127,11 +128,13 @@ def _scalar(value: Object) -> Scalar | None:
     for field, found in value.items():
         try:
             if field == "stringValue" and isinstance(found, str):
-                return found
+                return found[:MAX_TEXT]
             if field == "boolValue" and isinstance(found, bool):
                 return found
             if field == "intValue" and isinstance(found, int | str):
-                return int(found)
+                number = int(found)
+                if -(1 << 63) <= number < 1 << 63:
+                    return number
             if field == "doubleValue" and isinstance(found, int | float | str):
                 return float(found)
         except (ValueError, OverflowError):
@@ -167,7 +170,7 @@ def _string(parent: Object, field: str) -> str:
         return ""
     if not isinstance(found, str):
         raise BodyError(f"{field} is no string")
-    return found
+    return found[:MAX_TEXT]
 
 
 def _id(span: Object, field: str) -> bytes:

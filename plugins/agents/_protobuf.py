@@ -10,8 +10,8 @@ import importlib
 from collections import Counter
 from collections.abc import Iterator
 
-from plugins.agents._body import BodyError, Spans, TooLargeError, valid_ids
-from plugins.agents._genai import Scalar, Span, vocabulary
+from plugins.agents._body import BodyError, Spans, TooLargeError, is_id
+from plugins.agents._genai import MAX_TEXT, Scalar, Span, vocabulary
 
 MAX_FIELDS = 250_000  # walked in one request; 64 MiB hold about 100,000 spans of model calls
 WHOLE = 65_536  # bytes; of a larger message only the small fields are parsed
@@ -22,7 +22,7 @@ _STATUS_ERROR = 2  # opentelemetry.proto.trace.v1.Status.StatusCode
 _SCALARS = frozenset(("string_value", "bool_value", "int_value", "double_value"))
 
 # Fields of opentelemetry/proto/{collector/trace,trace}/v1: the number, then the wire type.
-_VARINT, _EIGHT, _BYTES, _FOUR = 0, 1, 2, 5
+_WIRES = _VARINT, _EIGHT, _BYTES, _FOUR = 0, 1, 2, 5
 _RESOURCE_SPANS = _RESOURCE = _SCOPE = 1 << 3 | _BYTES
 _SCOPE_SPANS = _SPAN = 2 << 3 | _BYTES
 
@@ -62,11 +62,11 @@ def _decode(body: bytes) -> Spans:
         for part in walk.find(_RESOURCE, *resource_spans):
             for attribute in Resource.FromString(walk.message(*part)).attributes:
                 if attribute.key == "service.name":
-                    service = attribute.value.string_value
+                    service = attribute.value.string_value[:MAX_TEXT]
         for scope_spans in walk.find(_SCOPE_SPANS, *resource_spans):
             scope = ""
             for part in walk.find(_SCOPE, *scope_spans):
-                scope = InstrumentationScope.FromString(walk.message(*part)).name
+                scope = InstrumentationScope.FromString(walk.message(*part)).name[:MAX_TEXT]
             names = vocabulary(scope).names
             for part in walk.find(_SPAN, *scope_spans):
                 span = Message.FromString(walk.message(*part))
@@ -75,23 +75,31 @@ def _decode(body: bytes) -> Spans:
                     name = names.get(attribute.key)
                     if name is not None and name not in facts:
                         value = attribute.value
-                        fact = value.string_value or value.int_value
+                        fact = value.string_value[:MAX_TEXT] or value.int_value
                         if not fact:  # another type, or the zero of one
                             which = value.WhichOneof("value")
                             if which is None or which not in _SCALARS:
                                 continue
                             fact = getattr(value, which)
                         facts[name] = fact
-                trace, own = span.trace_id, span.span_id
-                if valid_ids(trace, own):
-                    failed = span.status.code == _STATUS_ERROR
-                    start, end = span.start_time_unix_nano, span.end_time_unix_nano
-                    parent, name = span.parent_span_id, span.name
-                    taken.append(
-                        Span(trace, own, parent, name, scope, service, start, end, failed, facts)
-                    )
-                else:
+                if not is_id(span.trace_id, 16) or not is_id(span.span_id, 8):
                     rejected += 1
+                    continue
+                parent = span.parent_span_id
+                taken.append(
+                    Span(
+                        span.trace_id,
+                        span.span_id,
+                        parent if is_id(parent, 8) else b"",
+                        span.name[:MAX_TEXT],
+                        scope,
+                        service,
+                        span.start_time_unix_nano,
+                        span.end_time_unix_nano,
+                        span.status.code == _STATUS_ERROR,
+                        facts,
+                    )
+                )
     return Spans(taken, rejected)
 
 
@@ -129,17 +137,15 @@ class _Walk:
             field = at
             tag, at = self._varint(at)
             wire = tag & 7
+            if tag < 1 << 3 or wire not in _WIRES:
+                raise BodyError(f"byte {field} of the body begins no protobuf field")
             if wire == _BYTES:
                 size, at = self._varint(at)
                 stop = at + size
             elif wire == _VARINT:
                 _, stop = self._varint(at)
-            elif wire == _EIGHT:
-                stop = at + 8
-            elif wire == _FOUR:
-                stop = at + 4
             else:
-                raise BodyError(f"byte {field} of the body begins no protobuf field")
+                stop = at + (8 if wire == _EIGHT else 4)
             if stop > end:
                 raise BodyError(f"the field at byte {field} of the body goes past its end")
             yield tag, field, at, stop

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict, deque
+from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Iterable
 from typing import Generic, TypeVar
 
@@ -22,11 +22,11 @@ UNKNOWN_SERVICE = "unknown_service"
 
 UNKNOWN = (None,) * len(TOKEN_TYPES)  # usage of a call whose span tells none
 
-REMEMBERED = 100_000  # spans, calls and response ids, each; about 15 MB when full
-MAX_WAITING = 100_000  # calls; past it the oldest are booked as they are
-MAX_CALLS = 100_000  # finished calls between two polls
+REMEMBERED = 50_000  # spans, calls and response ids at most, each; they take 50 MB then
+RESENT = 600.0  # seconds for which they are; exporters try for some minutes to send a span
+MAX_WAITING = 20_000  # calls; past it the oldest are booked as they are
+MAX_CALLS = 100_000  # finished calls between two polls; more are not attributed
 MAX_DEPTH = 64  # spans between a call and its agent; also ends loops of parents
-MAX_NAME = 200  # characters of a label's value
 SAME_CALL = 1_000_000_000  # ns; clocks of two processes that report one call differ by less
 AHEAD = 300.0  # seconds; a call that ends later than that from now has no time to be believed
 IDLE = 24 * 3600.0  # seconds after which an agent is forgotten
@@ -34,18 +34,22 @@ IDLE = 24 * 3600.0  # seconds after which an agent is forgotten
 K = TypeVar("K")
 V = TypeVar("V")
 
-_Node = tuple[bytes, str, bool]
-"""A span as the calls below it see it: what is above it, its agent, whether it is a model call."""
+_Node = tuple[bytes, str, type | None]
+"""A span as the calls below it see it: what is above it, its agent, and what it is a call of."""
 
 
 class Recent(Generic[K, V]):
-    """A mapping that keeps at least its last `size` entries and at most twice as many.
+    """A mapping that forgets.
 
-    Entries are in two dictionaries; when the younger one is full, the older one is dropped.
+    An entry is kept until there are `size` newer ones or it is `seconds` old, and for at most
+    twice as long: entries are in two dictionaries, of which the older one is dropped when the
+    younger one is full or old.
     """
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, seconds: float) -> None:
         self._size = size
+        self._seconds = seconds
+        self._since = 0.0
         self._young: dict[K, V] = {}
         self._old: dict[K, V] = {}
 
@@ -59,6 +63,12 @@ class Recent(Generic[K, V]):
         if len(self._young) >= self._size and key not in self._young:
             self._old, self._young = self._young, {}
         self._young[key] = value
+
+    def forget(self, now: float) -> None:
+        """Drop what is too old; to be called now and then, more often than every `seconds`."""
+        if now - self._since >= self._seconds:
+            self._since = now
+            self._old, self._young = self._young, {}
 
 
 class _Booked:
@@ -86,7 +96,7 @@ class _Item:
         self.key = key
         self.above = above
         self.due = due
-        self.at: bytes | None = None  # the ancestor that it waits for
+        self.at = b""  # the key of the ancestor that it waits for
 
 
 class _Account:
@@ -103,8 +113,7 @@ class _Account:
         self._names: dict[str, set[str]] = defaultdict(set)
 
     def admit(self, label: str, value: str) -> str:
-        """Return the value, cut to size, or `_OTHER` where the label has too many already."""
-        value = value[:MAX_NAME]
+        """Return the value, or `_OTHER` where the label has too many already."""
         names = self._names[label]
         if value not in names:
             if len(names) >= self._most:
@@ -134,13 +143,13 @@ class Spend:
         self._settle = settle
         self._max_agents = max_agents
         self._max_names = max_names
-        self._nodes: Recent[bytes, _Node] = Recent(REMEMBERED)
-        self._booked: Recent[bytes, _Booked] = Recent(REMEMBERED)  # by the span's key
-        self._below: Recent[bytes, _Booked] = Recent(REMEMBERED)  # by the key of the span above
-        self._responses: Recent[str, _Booked] = Recent(REMEMBERED)  # by the response id
+        age = max(RESENT, settle)
+        self._nodes: Recent[bytes, _Node] = Recent(REMEMBERED, age)
+        self._booked: Recent[bytes, _Booked] = Recent(REMEMBERED, age)  # by the span's key
+        self._below: Recent[bytes, _Booked] = Recent(REMEMBERED, age)  # by that of the span above
+        self._responses: Recent[str, _Booked] = Recent(REMEMBERED, age)  # by the response id
         self._waiting: dict[bytes, dict[_Item, None]] = defaultdict(dict)
-        self._due: deque[_Item] = deque()
-        self._pending = 0
+        self._due: OrderedDict[_Item, None] = OrderedDict()  # all that wait, the oldest first
         self._accounts: dict[str, _Account] = {}
         self._finished: deque[Call] = deque(maxlen=MAX_CALLS)
         self._outcomes = Counter(dict.fromkeys(OUTCOMES, 0))
@@ -154,14 +163,15 @@ class Spend:
             call = _genai.read(span)
             if call is None:
                 self._outcomes["other"] += 1
-            elif self._nodes.get(key) is not None:
-                self._outcomes["duplicate"] += 1
-                continue
+                self._nodes.put(key, (above, _genai.agent(span), None))
             else:
+                known = self._nodes.get(key)
+                if known is not None and known[2] is not None:
+                    self._outcomes["duplicate"] += 1
+                    continue
+                self._nodes.put(key, (above, _genai.agent(span), type(call)))
                 ready.append((_Item(span, call, key, above, now + self._settle), key))
-            self._nodes.put(key, (above, _genai.agent(span), isinstance(call, ModelCall)))
             for item in self._waiting.pop(key, ()):
-                self._pending -= 1
                 ready.append((item, key))
         for item, key in ready:
             self._climb(item, key, now)
@@ -171,16 +181,18 @@ class Spend:
         self._outcomes["rejected"] += count
 
     def settle(self, now: float) -> None:
-        """Book the calls that have waited long enough and forget the agents that are gone."""
-        while self._due and (self._due[0].due <= now or len(self._due) > MAX_WAITING):
-            item = self._due.popleft()
-            if item.at is not None:
-                waiting = self._waiting[item.at]
-                del waiting[item]
-                if not waiting:
-                    del self._waiting[item.at]
-                self._pending -= 1
-                self._book(item, "", now)
+        """Book the calls that have waited long enough, and forget what is over."""
+        while self._due:
+            item = next(iter(self._due))
+            if item.due > now and len(self._due) <= MAX_WAITING:
+                break
+            waiting = self._waiting[item.at]
+            del waiting[item]
+            if not waiting:
+                del self._waiting[item.at]
+            self._book(item, "", now)
+        for recent in (self._nodes, self._booked, self._below, self._responses):
+            recent.forget(now)
         for name in [n for n, a in self._accounts.items() if a.last < now - IDLE]:
             del self._accounts[name]
 
@@ -198,7 +210,7 @@ class Spend:
                 batch.add(agents.TOOL_CALLS, entity, float(calls), *labels)
         for outcome, spans in self._outcomes.items():
             batch.add(agents.SPANS, source, float(spans), outcome)
-        batch.add(agents.PENDING, source, float(self._pending))
+        batch.add(agents.PENDING, source, float(len(self._due)))
         while self._finished:
             call = self._finished.popleft()
             if call.end <= batch.at + AHEAD:
@@ -211,11 +223,9 @@ class Spend:
                 break
             node = self._nodes.get(at)
             if node is None:
-                self._waiting[at][item] = None
-                self._pending += 1
-                if item.at is None:
-                    self._due.append(item)
                 item.at = at
+                self._waiting[at][item] = None
+                self._due.setdefault(item)
                 return
             at, agent, _ = node
             if agent:
@@ -225,7 +235,7 @@ class Spend:
 
     def _book(self, item: _Item, agent: str, now: float) -> None:
         """Count a call on the account of its agent; the service's where no agent is named."""
-        item.at = None
+        self._due.pop(item, None)
         span, call = item.span, item.call
         booked = None
         if isinstance(call, ModelCall):
@@ -281,12 +291,11 @@ class Spend:
         if call.response:
             self._responses.put(call.response, booked)
         above = self._nodes.get(item.above)
-        if item.above and (above is None or above[2]):
+        if item.above and (above is None or above[2] is ModelCall):
             self._below.put(item.above, booked)
 
     def _account(self, name: str) -> tuple[_Account, str]:
         """Return the account of an agent and what becomes of a span that is counted on it."""
-        name = name[:MAX_NAME]
         account = self._accounts.get(name)
         if account is not None:
             return account, "overflow" if name == OTHER else "counted"

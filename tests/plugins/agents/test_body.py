@@ -16,9 +16,9 @@ from plugins.agents._body import (
     BodyError,
     TooLargeError,
     inflate,
+    is_id,
     response,
     status,
-    valid_ids,
 )
 
 
@@ -89,8 +89,7 @@ def test_success_is_an_empty_message() -> None:
 
 
 def test_ids() -> None:
-    assert valid_ids(b"t" * 16, b"s" * 8)
-    assert not valid_ids(bytes(16), b"s" * 8)
-    assert not valid_ids(b"t" * 16, bytes(8))
-    assert not valid_ids(b"t" * 8, b"s" * 8)
-    assert not valid_ids(b"t" * 16, b"")
+    assert is_id(b"t" * 16, 16)
+    assert not is_id(bytes(16), 16)
+    assert not is_id(b"t" * 8, 16)
+    assert not is_id(b"", 8)

@@ -17,7 +17,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Status
 
 from plugins.agents import _json, _protobuf
 from plugins.agents._body import BodyError, TooLargeError
-from plugins.agents._genai import Span, vocabulary
+from plugins.agents._genai import MAX_TEXT, Span, vocabulary
 
 KEYS = [*vocabulary("").names, "http.route", "gen_ai.input.messages"]
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
@@ -42,7 +42,7 @@ def requests(draw: st.DrawFn) -> ExportTraceServiceRequest:
 def _fill(draw: st.DrawFn, span: Message) -> None:
     span.trace_id = draw(st.one_of(st.binary(min_size=16, max_size=16), st.binary(max_size=20)))
     span.span_id = draw(st.binary(min_size=8, max_size=8))
-    span.parent_span_id = draw(st.sampled_from((b"", b"parent__")))
+    span.parent_span_id = draw(st.sampled_from((b"", bytes(8), b"parent__")))
     span.name = draw(TEXT)
     span.kind = Message.SPAN_KIND_CLIENT
     span.start_time_unix_nano = draw(st.integers(0, 2**64 - 1))
@@ -103,7 +103,7 @@ def reference(request: ExportTraceServiceRequest) -> list[Span]:
                         Span(
                             span.trace_id,
                             span.span_id,
-                            span.parent_span_id,
+                            span.parent_span_id.strip(b"\0"),
                             span.name,
                             scope_spans.scope.name,
                             service,
@@ -231,6 +231,8 @@ def test_json_values(value: dict[str, Any], fact: Any) -> None:
         (one(startTimeUnixNano=1.5), "startTimeUnixNano"),
         (one(endTimeUnixNano="-1"), "endTimeUnixNano"),
         (one(attributes=[{"key": "error.type", "value": {"intValue": "x"}}]), "intValue"),
+        (one(attributes=[{"key": "error.type", "value": {"intValue": "9" * 30}}]), "intValue"),
+        (one(attributes=[{"key": 7}]), "key is no string"),
         (one(traceId=5), "traceId is no string"),
     ],
 )
@@ -253,6 +255,7 @@ def test_unknown_fields_are_passed_over() -> None:
     [
         (b"\x0a\x05abc", "goes past its end"),
         (b"\x0b", "begins no protobuf field"),
+        (b"\x00\x00", "begins no protobuf field"),
         (b"\x0a", "cut short"),
         (b"\x80" * 12, "64 bits"),
         (b"\x0a\x04\x12\x02\x12\x09", "goes past its end"),
@@ -298,6 +301,26 @@ def test_a_large_span_is_read_without_its_prompts() -> None:
         span.events.add(name="token")
     body = request.SerializeToString()
     assert _protobuf.decode(body).taken == reference(request)
+
+
+def test_texts_are_cut_for_they_are_remembered() -> None:
+    request = ExportTraceServiceRequest()
+    resource_spans = request.resource_spans.add()
+    long = "x" * 10_000
+    resource_spans.resource.attributes.add(key="service.name").value.string_value = long
+    scope_spans = resource_spans.scope_spans.add()
+    scope_spans.scope.name = long
+    span = scope_spans.spans.add(
+        trace_id=b"t" * 16, span_id=b"s" * 8, parent_span_id=b"p" * 1000, name=long
+    )
+    span.attributes.add(key="gen_ai.agent.name").value.string_value = long
+    for taken in (
+        _protobuf.decode(request.SerializeToString()).taken,
+        _json.decode(orjson.dumps(as_json(request))).taken,
+    ):
+        cut = "x" * MAX_TEXT
+        ids = (b"t" * 16, b"s" * 8, b"")
+        assert taken == [Span(*ids, cut, cut, cut, 0, 0, False, {"agent": cut})]
 
 
 def _nested(tag: int, body: bytes) -> bytes:
