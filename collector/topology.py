@@ -47,7 +47,9 @@ class Topology:
         """
         if self._last.get(source) == links:
             return  # the common case, and links are compared in no time where they are the same
-        self._last[source] = links if complete else []
+        self._last.pop(source, None)
+        if complete:
+            self._last[source] = links
         before = self._by_source[source]
         now = {(link.child, link.parent): link for link in links}
         for pair, span in list(before.items()):
