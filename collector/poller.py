@@ -62,6 +62,8 @@ class Source:
         self._store = store
         self._topology = topology
         self._deliver = deliver
+        self._at = float("-inf")
+        self._failed = 0
         self._failed_in_a_row = 0
         self._failures: Tally[str] = Tally()
         self._last_success: float | None = None
@@ -89,12 +91,14 @@ class Source:
     def delay(self, now: float) -> float:
         """Seconds from `now`, since the epoch, to the next poll.
 
-        It is counted anew after each poll and never exceeds the interval, so a clock that jumps
+        It is counted anew after each poll and is less than two intervals, so a clock that jumps
         moves the grid and stops nothing.
         """
         interval = self.plugin.interval
         shift = zlib.crc32(self.id.encode()) / (1 << 32) * interval * self.plugin.spread
         wait = interval - (now - shift) % interval
+        if 0 <= now + wait - self._at < interval / 2:  # the last poll was a little early for this
+            wait += interval
         if self._failed_in_a_row > 1:
             most = max(BACKOFF_MAX - interval, 0.0)
             extra = interval * (2 ** min(self._failed_in_a_row - 1, 16) - 1)
@@ -104,15 +108,15 @@ class Source:
     async def poll(self) -> Batch:
         """Poll once and hand on what was found; errors are counted, logged once and not raised."""
         plugin = self.plugin
-        at = time.time()
+        self._at = at = time.time()
         begun = time.monotonic()
         batch = Batch(self._host, at, plugin.metrics, self._store.index)
         reason, message = None, ""
         try:
             async with asyncio.timeout(plugin.timeout):
                 await self._read(batch)
-        except TimeoutError:
-            reason, message = "timeout", f"no answer within {plugin.timeout:g} s"
+        except TimeoutError as error:
+            reason, message = "timeout", str(error) or f"no answer within {plugin.timeout:g} s"
         except BusyError as error:
             reason, message = "hung", str(error)
         except OSError as error:
@@ -122,9 +126,12 @@ class Source:
         batch.seal()
         if reason is None and batch.errors:
             reason, message = "partial", _describe_all(batch.errors)
+        lifetime = STALE * plugin.interval + plugin.timeout
+        try:
+            self._refused += self._store.write(batch, self.id, lifetime, plugin.max_series)
+        except (TypeError, ValueError) as error:  # another's plugin added what is no number
+            reason, message = "error", _describe(error)
         self._report(reason, message)
-        lifetime = STALE * plugin.interval
-        self._refused += self._store.write(batch, self.id, lifetime, plugin.max_series)
         if reason is None or batch.links:
             self._topology.observe(self.id, batch.links, at, complete=reason is None)
         self._deliver(batch)
@@ -167,16 +174,17 @@ class Source:
     def _report(self, reason: str | None, message: str) -> None:
         if reason is None:
             if self.error is not None:
-                log.info("source %s: up again after %d polls", self.id, self._failed_in_a_row)
+                log.info("source %s: up again after %d failed polls", self.id, self._failed)
             self.error = None
-            self._failed_in_a_row = 0
+            self._failed = self._failed_in_a_row = 0
             return
         if self.error is None:
             log.warning("source %s: %s: %s", self.id, reason, message)
         self.error = f"{reason}: {message}"
         self._failures[reason] += 1
+        self._failed += 1
         # What answers in part is there: it keeps its pace.
-        self._failed_in_a_row += reason != "partial"
+        self._failed_in_a_row = 0 if reason == "partial" else self._failed_in_a_row + 1
 
     def _write_self(self, at: float, seconds: float, reason: str | None) -> None:
         own = Batch(self._host, at, _SELF, self._store.index)
