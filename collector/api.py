@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict
 
 from aiohttp import web
 
@@ -12,6 +12,17 @@ from collector.web import App
 
 if TYPE_CHECKING:
     from collector.daemon import Daemon
+
+
+class Link(TypedDict):
+    """A link as JSON: entities as `kind:key`, times in seconds since the epoch, None for now."""
+
+    child: str
+    parent: str
+    share: float
+    source: str
+    since: float
+    until: float | None
 
 
 def application(daemon: Daemon) -> App:
@@ -44,8 +55,8 @@ def application(daemon: Daemon) -> App:
     return app
 
 
-def links(topology: Topology) -> list[dict[str, object]]:
-    """All links as JSON; times are seconds since the epoch, `until` null is now."""
+def links(topology: Topology) -> list[Link]:
+    """All links as JSON."""
     return [
         {
             "child": str(span.link.child),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import json
 import logging
 import os
 import sys
@@ -78,7 +79,10 @@ def _parser() -> argparse.ArgumentParser:
     record = add("record", _record, "Save what a plugin reads as a case for tests.")
     record.add_argument("plugin", metavar="PLUGIN")
     record.add_argument("folder", type=Path, metavar="DIR")
-    tree = add("topology", _topology, "Poll once and print what belongs to what.")
+    tree = add("topology", _topology, "Print what belongs to what.")
+    tree.add_argument(
+        "--url", metavar="URL", help="ask the daemon there, http://host:9842, instead of polling"
+    )
     tree.add_argument("--json", action="store_true")
     found = add("doctor", _doctor, "Say what was found on this host and what is missing.")
     found.add_argument("--json", action="store_true")
@@ -133,7 +137,16 @@ def _record(options: argparse.Namespace) -> int:
 
 
 def _topology(options: argparse.Namespace) -> int:
-    return asyncio.run(once.topology(config.load(options.config), as_json=options.json))
+    try:
+        if options.url:
+            links = once.fetch_topology(options.url)
+        else:
+            links = asyncio.run(once.topology(config.load(options.config)))
+    except OSError as error:
+        print(f"{options.url}: {error}", file=sys.stderr)  # noqa: T201
+        return 1
+    print(json.dumps({"links": links}, indent=1) if options.json else "\n".join(once.tree(links)))  # noqa: T201
+    return 0
 
 
 def _doctor(options: argparse.Namespace) -> int:

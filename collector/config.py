@@ -7,9 +7,9 @@ import logging
 import socket
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple, TypeVar
+from typing import Annotated, Any, Literal, NamedTuple, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from collector import plugin, toml
 from collector.plugin import Plugin, PluginError
@@ -77,7 +77,16 @@ class Otlp(Section):
     )
     interval: float = Field(default=10.0, gt=0, description="Seconds between two pushes.")
     timeout: float = Field(default=5.0, gt=0, description="Seconds that one attempt may take.")
-    compression: Literal["gzip", "none"] = "gzip"
+    compression: Literal["gzip", "none"] | None = Field(
+        default=None, description="gzip or none; by default gzip over HTTP and none over gRPC."
+    )
+
+    @model_validator(mode="after")
+    def _usable(self) -> Self:
+        from collector.otlp_transport import transport
+
+        transport(self.protocol, self.endpoint, {}, False)
+        return self
 
 
 class Exporters(Section):

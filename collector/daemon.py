@@ -198,7 +198,7 @@ class Daemon:
             headers=self._headers,
             interval=settings.interval,
             timeout=settings.timeout,
-            compression=settings.compression,
+            compression=settings.compression or ("none" if settings.protocol == "grpc" else "gzip"),
             resource={
                 "service.name": "w2t",
                 "service.instance.id": host,

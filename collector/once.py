@@ -6,16 +6,21 @@ import asyncio
 import json
 import sys
 import time
+import urllib.request
+from collections import Counter, defaultdict
 from pathlib import Path
 from typing import NamedTuple
 
 from collector import api, placement
+from collector.api import Link
 from collector.config import Config
-from collector.entity import Entity, Kind
+from collector.entity import Kind
 from collector.poller import Source
 from collector.prometheus import Page
 from collector.store import Store
 from collector.topology import Topology
+
+FOLD = 4  # things of a kind with nothing below them, more of which become one line
 
 
 class Polled(NamedTuple):
@@ -72,46 +77,68 @@ async def record(config: Config, folder: Path) -> int:
     return 1
 
 
-async def topology(config: Config, *, as_json: bool) -> int:
-    """Print what belongs to what."""
+async def topology(config: Config) -> list[Link]:
+    """Poll once and return what belongs to what, as `/api/v1/topology` gives it."""
     polled = await poll(config)
-    if as_json:
-        print(json.dumps({"links": api.links(polled.topology)}, indent=1))  # noqa: T201
-    else:
-        print("\n".join(tree(polled.topology)))  # noqa: T201
-    return 0
+    return api.links(polled.topology)
 
 
-def tree(topology: Topology) -> list[str]:
-    """Draw the links as a tree from sites down to processes; missing links are said."""
-    spans = [span for span in topology.spans() if span.until is None]
-    children: dict[Entity, list[tuple[Entity, float]]] = {}
-    has_parent: set[Entity] = set()
-    for span in spans:
-        child, parent, share = span.link
-        children.setdefault(parent, []).append((child, share))
-        has_parent.add(child)
+def fetch_topology(url: str) -> list[Link]:
+    """Ask a running daemon what belongs to what.
+
+    Raises:
+        OSError: It does not answer.
+    """
+    with urllib.request.urlopen(f"{url}/api/v1/topology", timeout=10) as answer:  # noqa: S310
+        links: list[Link] = json.load(answer)["links"]
+    return links
+
+
+def tree(links: list[Link]) -> list[str]:
+    """Draw the links that hold now as a tree; what a host or an engine lacks is said.
+
+    What has several parents is drawn in full below the first; many alike that have nothing below
+    them become one line.
+    """
+    children: dict[str, dict[str, float]] = defaultdict(dict)
+    parents: dict[str, set[str]] = defaultdict(set)
+    for link in links:
+        if link["until"] is None:
+            children[link["parent"]][link["child"]] = link["share"]
+            parents[link["child"]].add(_kind(link["parent"]))
     lines: list[str] = []
+    drawn: set[str] = set()
 
-    def draw(entity: Entity, share: float, depth: int, above: frozenset[Entity]) -> None:
-        part = "" if share == 1.0 else f"  {share:.0%} of it"
-        missing = _missing(topology, entity)
-        lines.append(f"{'  ' * depth}{entity}{part}{missing}")
-        if entity not in above:
-            for child, its in sorted(children.get(entity, []), key=lambda pair: str(pair[0])):
-                draw(child, its, depth + 1, above | {entity})
+    def draw(name: str, share: float, depth: int) -> None:
+        below = children.get(name, {})
+        part = "" if share == 1.0 else f", {share:.0%} of it"
+        again = name in drawn and bool(below)
+        missing = _missing(name, parents.get(name, set()) | set(map(_kind, below)))
+        lines.append(f"{'  ' * depth}{name}{part}{'  (see above)' if again else missing}")
+        if again:
+            return
+        drawn.add(name)
+        leaves = Counter(_kind(child) for child in below if child not in children)
+        for kind, count in sorted(leaves.items()):
+            if count > FOLD:
+                lines.append(f"{'  ' * (depth + 1)}{count} x {kind}")
+        for child, its in sorted(below.items()):
+            if child in children or leaves[_kind(child)] <= FOLD:
+                draw(child, its, depth + 1)
 
-    roots = sorted({entity for entity in children if entity not in has_parent}, key=str)
-    for root in roots:
-        draw(root, 1.0, 0, frozenset())
+    for root in sorted(set(children) - set(parents)):
+        draw(root, 1.0, 0)
     return lines or ["nothing is linked"]
 
 
-def _missing(topology: Topology, entity: Entity) -> str:
-    if entity.kind is Kind.HOST and not topology.parents(entity, Kind.OUTLET):
-        return f"  (no outlet: set topology.hosts.{entity.key[0]}.outlets)"
-    if entity.kind is Kind.ENGINE and not (
-        topology.children(entity, Kind.PROCESS) or topology.parents(entity, Kind.GPU)
-    ):
+def _kind(name: str) -> str:
+    return name.partition(":")[0]
+
+
+def _missing(name: str, has: set[str]) -> str:
+    kind, _, key = name.partition(":")
+    if kind == "host" and "outlet" not in has:
+        return f"  (no outlet: set topology.hosts.{key}.outlets)"
+    if kind == "engine" and not has & {"process", "gpu"}:
         return "  (no process seen: its GPUs are unknown)"
     return ""

@@ -129,7 +129,7 @@ class Source:
         lifetime = STALE * plugin.interval + plugin.timeout
         try:
             self._refused += self._store.write(batch, self.id, lifetime, plugin.max_series)
-        except (TypeError, ValueError) as error:  # another's plugin added what is no number
+        except Exception as error:  # noqa: BLE001 - a plugin of others added what is no number
             reason, message = "error", _describe(error)
         self._report(reason, message)
         if reason is None or batch.links:
@@ -174,7 +174,7 @@ class Source:
     def _report(self, reason: str | None, message: str) -> None:
         if reason is None:
             if self.error is not None:
-                log.info("source %s: up again after %d failed polls", self.id, self._failed)
+                log.info("source %s: up again (failed polls: %d)", self.id, self._failed)
             self.error = None
             self._failed = self._failed_in_a_row = 0
             return

@@ -53,7 +53,12 @@ nvml = {{ interval = 1, timeout = 2 }}
             with (
                 log.open("wb") as file,
                 process(
-                    "-m", "collector", "run", f"--config.file={config}", stderr=file, **environment
+                    "-m",
+                    "collector",
+                    "run",
+                    f"--config.file={config}",
+                    stderr=file,
+                    environment=environment,
                 ) as daemon,
             ):
                 while not any(p[0] == "w2t.gpu.power" for p in points(receiver.requests)):

@@ -11,7 +11,7 @@ INFO = Metric(
     "Always 1; says what the GPU is and where it sits.",
     ("index", "model", "serial", "pci.bus_id", "driver", "vbios"),
 )
-COUNT = Metric("host.gpu.count", GAUGE, "{gpu}", Kind.HOST, "GPUs that the driver lists.")
+COUNT = Metric("host.gpus", GAUGE, "{gpu}", Kind.HOST, "GPUs that the driver lists.")
 POWER = Metric("gpu.power", GAUGE, "W", Kind.GPU, "Board power draw at this instant.")
 POWER_AVERAGE = Metric(
     "gpu.power.average", GAUGE, "W", Kind.GPU, "Board power draw, averaged over 1 s by the driver."

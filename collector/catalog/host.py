@@ -12,7 +12,7 @@ INFO = Metric(
     ("os.description", "kernel", "arch", "boot_id"),
 )
 UPTIME = Metric("host.uptime", GAUGE, "s", Kind.HOST, "Seconds since the kernel started.")
-CPU_COUNT = Metric("host.cpu.count", GAUGE, "{cpu}", Kind.HOST, "Processors on line.")
+CPU_COUNT = Metric("host.cpus", GAUGE, "{cpu}", Kind.HOST, "Processors on line.")
 CPU_TIME = Metric(
     "host.cpu.time",
     COUNTER,

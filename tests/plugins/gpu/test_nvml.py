@@ -169,7 +169,7 @@ def test_links_and_count(scenario):
         ("process:node1/77", f"gpu:node1/{uuid(1)}", 1.0),
     ]
     assert batch.values[0] == 2.0
-    assert batch.keys[0].metric.name == "host.gpu.count"
+    assert batch.keys[0].metric.name == "host.gpus"
 
 
 def test_what_is_not_supported_is_absent(scenario):
