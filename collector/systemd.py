@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import time
@@ -16,8 +17,10 @@ def notify(*states: str) -> None:
         address = "\0" + address[1:]
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock:
         sock.setblocking(False)
-        sock.connect(address)
-        sock.send("\n".join(states).encode())
+        # systemd sees itself what it was not told; the daemon's work does not end for that.
+        with contextlib.suppress(OSError):
+            sock.connect(address)
+            sock.send("\n".join(states).encode())
 
 
 def reloading() -> None:
@@ -31,4 +34,4 @@ def watchdog_interval() -> float | None:
     pid = os.environ.get("WATCHDOG_PID")
     if not microseconds or (pid and int(pid) != os.getpid()):
         return None
-    return int(microseconds) / 2e6
+    return int(microseconds) / 2e6 or None

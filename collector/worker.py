@@ -55,6 +55,8 @@ class Worker:
         def job() -> None:
             try:
                 deliver = functools.partial(future.set_result, call())
+            except (StopIteration, SystemExit) as error:  # no future can hold it; ends no thread
+                deliver = functools.partial(future.set_exception, RuntimeError(repr(error)))
             except Exception as error:  # noqa: BLE001 - handed to whoever awaits
                 deliver = functools.partial(future.set_exception, error)
             with contextlib.suppress(RuntimeError):  # the loop has ended
