@@ -224,7 +224,7 @@ class _Checker:
                     known = [*_fields(model, where[:-1]), *extra]
                     self.problem(path + where, f"unknown key{_nearest(str(where[-1]), known)}")
                 else:
-                    self.problem(path + where, one["msg"])
+                    self.problem(path + where, one["msg"].removeprefix("Value error, "))
             return None
 
     def plugins(self, tables: object, *, detect: bool, only: str | None) -> list[Configured]:

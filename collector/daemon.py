@@ -58,6 +58,7 @@ class Daemon:
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._stopping = asyncio.Event()
         self._reader = Worker("config")
+        self._reloading = asyncio.Lock()
         self._reload_ok = True
         self._reload_at = time.time()
         self._push: OtlpPush | None = None
@@ -73,7 +74,8 @@ class Daemon:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.stop)
-        loop.add_signal_handler(signal.SIGHUP, lambda: loop.create_task(self.reload()))
+        reloads: set[asyncio.Task[list[str]]] = set()  # the loop alone does not keep its tasks
+        loop.add_signal_handler(signal.SIGHUP, lambda: reloads.add(loop.create_task(self.reload())))
         settings = self.config.settings
         async with AsyncExitStack() as stack:
             self.listening = await stack.enter_async_context(
@@ -112,27 +114,34 @@ class Daemon:
         Returns:
             What is wrong with the config; nothing where it is in use.
         """
-        systemd.reloading()
-        before = self.config
-        try:
-            self.config = await self._reader.run(self._load)
-        except ConfigError as error:
-            self._reload_ok = False
-            for problem in error.problems:
-                log.error("%s", problem)
-            log.error("the config is not taken into use; the old one stays")
-            systemd.notify("READY=1")
-            return error.problems
+        async with self._reloading:  # a second one must see what the first has done
+            systemd.reloading()
+            try:
+                config = await self._reader.run(self._load)
+            except ConfigError as error:
+                self._reload_ok = False
+                for problem in error.problems:
+                    log.error("%s", problem)
+                log.error("the config is not taken into use; the old one stays")
+                return error.problems
+            else:
+                await self._apply(config)
+                return []
+            finally:
+                systemd.notify("READY=1")
+
+    async def _apply(self, config: Config) -> None:
         self._reload_ok, self._reload_at = True, time.time()
         for section in NEEDS_RESTART:
-            if getattr(self.config.settings, section) != getattr(before.settings, section):
+            before = getattr(self.config.settings, section)
+            if getattr(config.settings, section) != before:
                 log.warning("config: [%s] changed; it takes effect with a restart", section)
+                setattr(config.settings, section, before)
+        self.config = config
         self._place()
-        await self._stop_sources(keep=self.config.plugins)
+        await self._stop_sources(keep=config.plugins)
         self._start_sources()
         log.info("config: read again, %d sources", len(self.sources))
-        systemd.notify("READY=1")
-        return []
 
     def _place(self) -> None:
         links = placement.links(self.config.settings.topology)
@@ -147,11 +156,11 @@ class Daemon:
 
     async def _stop_sources(self, keep: Sequence[Configured] = ()) -> None:
         """Stop all sources but those whose config is unchanged."""
-        kept = [(name, plugin.model_dump()) for name, plugin in keep]
+        kept = {(name, plugin.target): plugin.model_dump() for name, plugin in keep}
         gone = [
             source
             for source in self.sources.values()
-            if (source.name, source.plugin.model_dump()) not in kept
+            if kept.get((source.name, source.plugin.target)) != source.plugin.model_dump()
         ]
         await asyncio.gather(*(_cancel(self._tasks.pop(source.id)) for source in gone))
         for source in gone:

@@ -177,8 +177,12 @@ class Store:
 
     def _grow(self, capacity: int) -> None:
         for name, fill in (
-            ("value", np.nan), ("time", -np.inf), ("start", np.nan), ("expires", -np.inf), ("_counts", 0.0)
-        ):  # fmt: skip
+            ("value", np.nan),
+            ("time", -np.inf),
+            ("start", np.nan),
+            ("expires", -np.inf),
+            ("_counts", 0.0),
+        ):
             column = np.full(capacity, fill)
             old = getattr(self, name)
             column[: len(old)] = old

@@ -85,6 +85,9 @@ class Otlp(Plugin):
         agents.PENDING,
     )
 
+    _listening: ClassVar[set[str]] = set()
+    """What instances in this process listen on."""
+
     interval: float = Field(default=1.0, gt=0, description="Seconds between two polls.")
     listen_address: str = Field(
         default="127.0.0.1:4318",
@@ -130,7 +133,10 @@ class Otlp(Plugin):
     @classmethod
     def detect(cls) -> list[dict[str, Any]]:
         """Listen where agents send by default, unless another collector does already."""
-        host, port = _address(cls.model_fields["listen_address"].default)
+        default = cls.model_fields["listen_address"].default
+        if default in cls._listening:  # the config is read again
+            return [{}]
+        host, port = _address(default)
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
@@ -186,6 +192,7 @@ class Otlp(Plugin):
                 f"cannot listen on {self.listen_address} ({error.strerror}): stop what listens "
                 "there or set listen_address",
             ) from error
+        self._listening.add(self.listen_address)
         self._runner = runner
 
     async def poll(self, batch: Batch) -> None:
@@ -201,6 +208,8 @@ class Otlp(Plugin):
         """Stop listening."""
         server, self._server = self._server, None
         runner, self._runner = self._runner, None
+        if runner is not None:
+            self._listening.discard(self.listen_address)
         if server is not None:
             server.close()
         if runner is not None:

@@ -39,13 +39,12 @@ class Edac(Plugin):
 
     def poll(self, batch: Batch) -> None:
         """Read all controllers; the counts start anew at boot and where somebody resets them."""
-        files = self._files
-        controllers = [name for name in files.names(_FOLDER) if name.startswith("mc")]
+        controllers = [name for name in self._files.names(_FOLDER) if name.startswith("mc")]
         if not controllers:
             raise FileNotFoundError(f"{self.root / _FOLDER} has no mc0: load an EDAC driver")
         for controller in controllers:
             for name, severity in _COUNTS:
-                errors = files.number(f"{_FOLDER}/{controller}/{name}")
+                errors = self._files.number(f"{_FOLDER}/{controller}/{name}")
                 batch.add(host.MEMORY_ERRORS, batch.host, errors, controller, severity)
 
     def close(self) -> None:

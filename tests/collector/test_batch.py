@@ -76,7 +76,7 @@ def test_a_sealed_batch_takes_no_more() -> None:
     found.call(Call("a", "m", 0, 1, 1, 0, 1))
     found.failed(GPU, OSError())
     assert found.values == [1.0]
-    assert found.links == found.calls == []
+    assert (found.links, found.calls) == ([], [])
     assert found.errors == []
 
 

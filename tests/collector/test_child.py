@@ -427,8 +427,11 @@ def answering(program):
 @pytest.mark.parametrize(
     ("program", "message"),
     [
-        ("print('{}'); print('Hello'); sys.stdin.read()", "makes no sense"),
-        (f"print('{{}}'); print('x' * {LINE + 1}); sys.stdin.read()", "a line of more than"),
+        ("print('{}'); print('Hello', flush=True); sys.stdin.read()", "makes no sense"),
+        (
+            f"print('{{}}'); print('x' * {LINE + 1}, flush=True); sys.stdin.read()",
+            "a line of more than",
+        ),
         ("print('{}', flush=True); sys.exit(3)", "ended with status 3"),
         ("print('{')", "makes no sense"),
     ],

@@ -40,7 +40,8 @@ def test_targets_become_instances_with_common_fields() -> None:
     loaded = config.parse(
         '[plugins.probe]\ndepth = 2\ntargets = ["a", {target = "b", depth = 3}]', "x"
     )
-    assert [(c.plugin.target, c.plugin.depth) for c in loaded.plugins] == [("a", 2), ("b", 3)]
+    made = [c.plugin for c in loaded.plugins if isinstance(c.plugin, Probe)]
+    assert [(probe.target, probe.depth) for probe in made] == [("a", 2), ("b", 3)]
 
 
 def test_an_array_of_tables_and_a_disabled_one() -> None:

@@ -57,6 +57,10 @@ def test_no_value_gets_out_that_cannot_be(value):
         assert batch.errors
     else:
         assert 0 <= found <= 50_000
+        if isinstance(value, bytes):
+            value = value.decode(errors="replace")
+        if isinstance(value, str):  # agents pad text with what cannot be seen
+            value = "".join(filter(str.isprintable, value))
         assert float(found) == float(value)
 
 
