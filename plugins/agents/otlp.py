@@ -208,9 +208,8 @@ class Otlp(Plugin):
         """Stop listening."""
         server, self._server = self._server, None
         runner, self._runner = self._runner, None
-        if runner is not None:
-            self._listening.discard(self.listen_address)
         if server is not None:
+            self._listening.discard(self.listen_address)
             server.close()
         if runner is not None:
             await runner.cleanup()
