@@ -24,6 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _log_to_stderr(options.log_level or "info")
     try:
         status: int = options.command(options)
+        sys.stdout.flush()
     except ConfigError as error:
         for problem in error.problems:
             print(problem, file=sys.stderr)  # noqa: T201
@@ -33,6 +34,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader has had enough: `w2t once | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except (OSError, NotImplementedError) as error:
+        print(f"w2t: {error}", file=sys.stderr)  # noqa: T201
+        return 1
     return status
 
 
@@ -137,20 +141,16 @@ def _record(options: argparse.Namespace) -> int:
 
 
 def _topology(options: argparse.Namespace) -> int:
-    try:
-        if options.url:
-            links = once.fetch_topology(options.url)
-        else:
-            links = asyncio.run(once.topology(config.load(options.config)))
-    except OSError as error:
-        print(f"{options.url}: {error}", file=sys.stderr)  # noqa: T201
-        return 1
+    if options.url:
+        links = once.fetch_topology(options.url)
+    else:
+        links = asyncio.run(once.topology(config.load(options.config)))
     print(json.dumps({"links": links}, indent=1) if options.json else "\n".join(once.tree(links)))  # noqa: T201
     return 0
 
 
 def _doctor(options: argparse.Namespace) -> int:
-    return asyncio.run(doctor.report(options.config, as_json=options.json))
+    return asyncio.run(doctor.report(config.load(options.config), as_json=options.json))
 
 
 def _docs(options: argparse.Namespace) -> int:

@@ -234,7 +234,7 @@ class _Checker:
             self.problem(("plugins",), "must be a table: [plugins.NAME]")
             return made
         names = plugin.names()
-        for name in tables:
+        for name in [*tables, *([only] if only else [])]:
             if name not in names:
                 self.problem(("plugins", name), f"no such plugin{_nearest(name, names)}")
         for name in names if detect or only else [name for name in names if name in tables]:

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import json
 import platform
-from pathlib import Path
 
-from collector import __version__, config, once, plugin
+from collector import __version__, once, plugin
+from collector.config import Config
 from collector.plugin import PluginError
 
 
-async def report(path: Path | None, *, as_json: bool) -> int:
+async def report(config: Config, *, as_json: bool) -> int:
     """Poll what is configured or found, and print a line for each plugin."""
-    loaded = config.load(path)
-    polled = await once.poll(loaded)
+    polled = await once.poll(config)
     rows: list[dict[str, object]] = []
     for source in polled.sources:
         rows.append(
@@ -35,12 +34,13 @@ async def report(path: Path | None, *, as_json: bool) -> int:
     if as_json:
         print(json.dumps({"version": __version__, "sources": rows}, indent=1))  # noqa: T201
     else:
-        host = loaded.settings.daemon.host_name
+        host = config.settings.daemon.host_name
         print(f"w2t {__version__}, Python {platform.python_version()}, host {host}\n")  # noqa: T201
-        for row in rows:
-            name = " ".join(filter(None, (str(row["plugin"]), str(row["target"]))))
+        names = [f"{row['plugin']} {row['target']}".rstrip() for row in rows]
+        width = max(map(len, names), default=0) + 2
+        for name, row in zip(names, rows, strict=True):
             series = f"{row['series']} series" if row["series"] else ""
-            print(f"{row['state']:8}{name:28}{series:13}{row['note']}".rstrip())  # noqa: T201
+            print(f"{row['state']:9}{name:{width}}{series:14}{row['note']}".rstrip())  # noqa: T201
     return 1 if polled.failed else 0
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import json
 import sys
 import time
@@ -68,9 +69,11 @@ async def samples(config: Config, *, as_json: bool) -> int:
 async def record(config: Config, folder: Path) -> int:
     """Save what one poll of the configured plugin reads into `folder`."""
     for configured in config.plugins[:1]:
-        recorded = configured.plugin.record(folder)
-        if recorded is not None:
-            await recorded
+        record = configured.plugin.record
+        if inspect.iscoroutinefunction(record):
+            await record(folder)
+        else:
+            await asyncio.to_thread(record, folder)
         print(f"{configured.name}: saved in {folder}")  # noqa: T201
         return 0
     print("nothing to record: the plugin is not configured and finds nothing here")  # noqa: T201
@@ -87,10 +90,13 @@ def fetch_topology(url: str) -> list[Link]:
     """Ask a running daemon what belongs to what.
 
     Raises:
-        OSError: It does not answer.
+        OSError: It does not answer, or something else does.
     """
-    with urllib.request.urlopen(f"{url}/api/v1/topology", timeout=10) as answer:  # noqa: S310
-        links: list[Link] = json.load(answer)["links"]
+    try:
+        with urllib.request.urlopen(f"{url}/api/v1/topology", timeout=10) as answer:  # noqa: S310
+            links: list[Link] = json.load(answer)["links"]
+    except (OSError, ValueError, LookupError) as error:
+        raise OSError(f"{url}: no topology: {error}") from error
     return links
 
 

@@ -103,22 +103,18 @@ def load(name: str) -> type[Plugin]:
         KeyError: There is no such plugin.
         PluginError: Its module cannot be imported or defines no plugin.
     """
-    module = _shipped().get(name, "")
+    module = _shipped().get(name)
+    entry = None if module else _third_party()[name]
     try:
-        loaded = importlib.import_module(module) if module else _third_party()[name].load()
-    except KeyError:
-        raise
+        loaded = entry.load() if entry else importlib.import_module(str(module))
     except Exception as error:
         raise PluginError(f"plugin {name} cannot be imported: {error!r}") from error
     if inspect.ismodule(loaded):
-        classes = [
-            value
-            for value in vars(loaded).values()
-            if _is_plugin(value) and value.__module__ == module
-        ]
-        if len(classes) != 1:
-            raise PluginError(f"{module} must define one plugin, not {len(classes)}")
-        return classes[0]
+        found = [value for value in vars(loaded).values() if _is_plugin(value)]
+        own = [value for value in found if value.__module__ == loaded.__name__]
+        if len(own) != 1:
+            raise PluginError(f"{loaded.__name__} must define one plugin, not {len(own)}")
+        return own[0]
     if not _is_plugin(loaded):
         raise PluginError(f"entry point {name} in {ENTRY_POINTS} is no collector.plugin.Plugin")
     return loaded
