@@ -1,0 +1,168 @@
+"""Every recorded case, replayed to its plugin by the source's own protocol.
+
+A case is `tests/recorded/<plugin>/<case>/`: `config.toml` as the daemon takes it, `input/` as
+`w2t record` saves it, and `expected.prom`, the page for Prometheus without the daemon's own series.
+`make golden` writes the pages anew: look at the difference before you commit it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import aiohttp
+import pytest
+
+from collector import config
+from collector.config import Config
+from collector.entity import Kind
+from collector.plugin import Plugin
+from collector.poller import Source
+from collector.prometheus import Page
+from collector.store import Store
+from collector.topology import Topology
+from plugins.agents.otlp import Otlp
+from tests.fakes import nvml
+from tests.fakes.pages import OPENMETRICS, TEXT, Pages, Reply
+from tests.fakes.snmp import Agent
+
+CASES = sorted((Path(__file__).parent / "recorded").glob("*/*/"))
+START = 1_760_000_000.0  # of the clock, which stands still but for a minute between two polls
+MINUTE = 60.0
+CONTENT_TYPES = {".json": "application/json", ".pb": "application/x-protobuf"}
+
+
+@pytest.fixture(scope="session")
+def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return nvml.build(tmp_path_factory.mktemp("nvml"))
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    now = [START]
+    monkeypatch.setattr(time, "time", lambda: now[0])
+    return now
+
+
+class Replay:
+    """What stands in for the source of a case, and what to change in the plugin's config.
+
+    Attributes:
+        fields: Of the plugin, in place of those in the config.
+        names: What to write in the page in place of what only this run is about.
+        polls: How often to poll.
+        bodies: What to send to the plugin once it listens.
+    """
+
+    def __init__(self) -> None:
+        self.fields: dict[str, object] = {}
+        self.names: dict[str, str] = {}
+        self.polls = 1
+        self.bodies: list[Path] = []
+
+
+@asynccontextmanager
+async def replay(case: Path, target: str, request: pytest.FixtureRequest) -> AsyncIterator[Replay]:
+    """Bring up what the input of a case calls for."""
+    found = Replay()
+    pages = []
+    async with AsyncExitStack() as stack:
+        for path in sorted((case / "input").iterdir()):
+            if path.name == "root":
+                found.fields["root"] = path
+            elif path.suffix == ".snmprec":
+                agent = stack.enter_context(Agent(path))
+                found.fields["target"] = agent.target
+                found.names[agent.target] = target
+            elif path.name.startswith("page") and path.suffix in (".prom", ".om"):
+                kind = OPENMETRICS if path.suffix == ".om" else TEXT
+                pages.append(Reply(path.read_bytes(), kind))
+            elif path.name.startswith("scenario."):
+                library = request.getfixturevalue("library")
+                monkeypatch = request.getfixturevalue("monkeypatch")
+                for name, value in nvml.environment(library, path).items():
+                    monkeypatch.setenv(name, value)
+            elif path.suffix in CONTENT_TYPES:
+                found.bodies.append(path)
+            else:
+                pytest.fail(f"{path} is no input that can be replayed")
+        if pages:
+            server = await stack.enter_async_context(Pages(*pages))
+            found.polls = len(pages)
+            found.fields["target"] = server.url
+            found.names[f'"{server.port}"'] = f'"{urlsplit(target).port}"'
+        yield found
+
+
+async def post(plugin: Plugin, bodies: list[Path]) -> None:
+    assert isinstance(plugin, Otlp), "OTLP was recorded, which this plugin does not receive"
+    async with aiohttp.ClientSession() as session:
+        for body in bodies:
+            signal = body.stem.rpartition("-")[2]
+            signal = signal if signal in ("metrics", "logs") else "traces"
+            url = f"http://127.0.0.1:{plugin.port}/v1/{signal}"
+            headers = {"Content-Type": CONTENT_TYPES[body.suffix]}
+            async with session.post(url, data=body.read_bytes(), headers=headers) as answer:
+                assert answer.status == 200, await answer.text()
+
+
+async def page(
+    case: Path, loaded: Config, clock: list[float], request: pytest.FixtureRequest
+) -> str:
+    """Replay a case and render what the plugin found."""
+    (configured,) = loaded.plugins
+    host = Kind.HOST(loaded.settings.daemon.host_name)
+    store = Store()
+    async with replay(case, configured.plugin.target, request) as replayed:
+        values = configured.plugin.model_dump(exclude_unset=True) | replayed.fields
+        plugin = type(configured.plugin)(**values)
+        source = Source(
+            case.parent.name, plugin, host, Store(), Topology(),
+            lambda batch: void(store.write(batch, "recorded", 3 * MINUTE)),
+        )  # fmt: skip
+        try:
+            if replayed.bodies:
+                await source.poll()
+                await post(plugin, replayed.bodies)
+            for _ in range(replayed.polls):
+                clock[0] += MINUTE
+                await source.poll()
+                assert source.error is None or source.error.startswith("partial"), source.error
+        finally:
+            await source.close()
+    rendered = Page(store).render(clock[0]).decode()
+    for here, there in replayed.names.items():
+        rendered = rendered.replace(here, there)
+    return rendered
+
+
+def void(_: object) -> None:
+    pass
+
+
+def samples(text: str) -> list[str]:
+    return sorted(line for line in text.splitlines() if not line.startswith("#"))
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.parent.name}-{case.name}")
+def test_a_case_gives_what_is_expected(
+    case: Path, clock: list[float], request: pytest.FixtureRequest
+) -> None:
+    loaded = config.load(case / "config.toml", only=case.parent.name)
+    found = asyncio.run(page(case, loaded, clock, request))
+    expected = case / "expected.prom"
+    if os.environ.get("W2T_GOLDEN"):
+        expected.write_text(found)
+    assert samples(found) == samples(expected.read_text()), "run `make golden` if this is right"
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.parent.name}-{case.name}")
+def test_a_case_says_where_it_is_from(case: Path) -> None:
+    first = (case / "config.toml").read_text().splitlines()[0]
+    assert first.startswith("# "), "config.toml begins with device, firmware and date, or Synthetic"
+    assert {path.name for path in case.iterdir()} == {"config.toml", "input", "expected.prom"}
