@@ -2,29 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
-import re
-import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
-from typing import cast
 
 from aiohttp import web
 
 from collector import __version__
 from collector.front import Form, Front, wanted
+from collector.listener import IDLE, listen
 from collector.malloc import keep_freed_memory
 from collector.prometheus import Page
 
 log = logging.getLogger(__name__)
 
 MAX_BODY = 64 * 1024  # bytes of a request; header lines are bounded by aiohttp (8190 bytes, 128)
-IDLE = 130.0  # seconds for the next request's header; Prometheus scrapes once a minute by default
-STALLED = 30.0  # seconds for which a client may take nothing of what it asked for
-MAX_CONNECTIONS = 512
-GRACE = 1.0  # seconds that requests under way get at the end
 
 _INDEX = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>w2t</title></head>
@@ -105,75 +98,16 @@ class App:
 
 
 @asynccontextmanager
-async def serve(app: App, listen: Sequence[str]) -> AsyncIterator[list[str]]:
-    """Serve while the context lasts; gives the addresses as `host:port`, with the real ports.
-
-    Args:
-        app: What is served.
-        listen: `host:port`, `[v6]:port` or `:port` for all addresses; port 0 takes a free one.
-
-    Raises:
-        ValueError: An address is malformed.
-        OSError: An address cannot be listened on; the message names it.
-    """
+async def serve(app: App, addresses: Sequence[str]) -> AsyncIterator[list[str]]:
+    """Serve while the context lasts; takes, gives and raises what `listen` does."""
     keep_freed_memory()
-    places = [_address(text) for text in listen]
-    runner = web.AppRunner(
-        app.web,
-        access_log=None,
-        keepalive_timeout=IDLE,
-        shutdown_timeout=GRACE,
-        lingering_time=GRACE,
-    )
-    await runner.setup()
-    handlers = runner.server
-    assert handlers is not None
+    fronts: set[Front] = set()
 
-    def accept() -> asyncio.BaseProtocol:
-        if len(fronts) + len(handlers.connections) >= MAX_CONNECTIONS:
-            return _Refusal()
+    def front(handlers: web.Server) -> Front:
         return Front(app.page, handlers, IDLE, fronts)
 
-    fronts: set[Front] = set()
-    servers: list[asyncio.Server] = []
-    try:
-        for text, (host, port) in zip(listen, places, strict=True):
-            try:
-                loop = asyncio.get_running_loop()
-                server = await loop.create_server(accept, host, port, reuse_address=True)
-            except OSError as error:
-                raise OSError(error.errno, f"cannot listen on {text}: {error.strerror}") from error
-            servers.append(server)
-            for sock in server.sockets:
-                # Inherited by the connections. Closing a transport waits for what is unsent, so
-                # only the kernel ends a connection whose client does not read.
-                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(STALLED * 1000))
-        yield [_text(sock.getsockname()) for server in servers for sock in server.sockets]
-    finally:
-        for server in servers:
-            server.close()
-        for front in tuple(fronts):
-            front.transport.abort()
-        await runner.cleanup()
-
-
-def _address(text: str) -> tuple[str | None, int]:
-    match = re.fullmatch(r"(\[[0-9A-Fa-f:.%\w]+\]|[^:\s\[\]]*):(\d{1,5})", text)
-    if match is None or int(match[2]) > 65535:
-        raise ValueError(f"cannot listen on {text!r}: write host:port, [v6 address]:port or :port")
-    return match[1].strip("[]") or None, int(match[2])
-
-
-def _text(name: tuple[str, int]) -> str:
-    host, port = name[:2]
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
-class _Refusal(asyncio.Protocol):
-    """Ends a connection past `MAX_CONNECTIONS` at once."""
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        cast("asyncio.Transport", transport).abort()
+    async with listen(app.web, addresses, front=front, fronts=fronts) as served:
+        yield served
 
 
 @web.middleware

@@ -8,12 +8,12 @@ without a length; an error is a google.rpc.Status in the encoding of the request
 from __future__ import annotations
 
 import asyncio
-import re
 import socket
 import time
 from collections import Counter
+from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field, PrivateAttr, field_validator
 
@@ -23,6 +23,7 @@ from collector.entity import Kind
 from collector.metric import Metric
 from collector.plugin import Plugin
 from plugins.agents import _body, _json, _protobuf
+from plugins.agents._accounts import Accounts
 from plugins.agents._body import (
     INVALID_ARGUMENT,
     RESOURCE_EXHAUSTED,
@@ -32,7 +33,6 @@ from plugins.agents._body import (
     TooLargeError,
 )
 from plugins.agents._genai import Span
-from plugins.agents._spend import Spend
 
 if TYPE_CHECKING:
     from aiohttp import web
@@ -40,10 +40,7 @@ if TYPE_CHECKING:
 INLINE = 256 * 1024  # bytes, decompressed; larger bodies are read on a thread
 SLICE = 1000  # spans that are counted without a pause
 HELD = 4  # times max_body_bytes: what the bodies of all requests under way may have together
-MAX_CONNECTIONS = 512
 RECEIVE = 30.0  # seconds in which a body must have come
-IDLE = 120.0  # seconds that a connection is kept; exporters send every 5 to 60 s
-GRACE = 0.5  # seconds that requests under way get at the end
 
 _REJECTED = {
     "traces": "rejectedSpans",
@@ -116,9 +113,9 @@ class Otlp(Plugin):
         "the rest counts on _OTHER.",
     )
 
-    _spend: Spend | None = PrivateAttr(default=None)
-    _runner: web.AppRunner | None = PrivateAttr(default=None)
-    _server: asyncio.Server | None = PrivateAttr(default=None)
+    _accounts: Accounts | None = PrivateAttr(default=None)
+    _listener: AsyncExitStack = PrivateAttr(default_factory=AsyncExitStack)
+    _port: int | None = PrivateAttr(default=None)
     _requests: Counter[tuple[str, str]] = PrivateAttr(default_factory=Counter)
     _held: int = PrivateAttr(default=0)
     _heavy: asyncio.Lock = PrivateAttr(default_factory=asyncio.Lock)
@@ -127,7 +124,9 @@ class Otlp(Plugin):
     @field_validator("listen_address")
     @classmethod
     def _check_address(cls, value: str) -> str:
-        _address(value)
+        from collector.listener import parse
+
+        parse(value)
         return value
 
     @classmethod
@@ -136,11 +135,11 @@ class Otlp(Plugin):
         default = cls.model_fields["listen_address"].default
         if default in cls._listening:  # the config is read again
             return [{}]
-        host, port = _address(default)
+        host, port = default.rsplit(":", 1)
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
-                probe.bind((host, port))
+                probe.bind((host, int(port)))
             except OSError:
                 return []
         return [{}]
@@ -152,67 +151,44 @@ class Otlp(Plugin):
         Raises:
             RuntimeError: The plugin is not open.
         """
-        if self._server is None:
+        if self._port is None:
             raise RuntimeError("the OTLP receiver is not open")
-        return int(self._server.sockets[0].getsockname()[1])
+        return self._port
 
     async def open(self) -> None:
         """Listen."""
         from aiohttp import web
 
+        from collector.listener import listen
+
         await asyncio.to_thread(_protobuf.load)
         application = web.Application()
         for signal in _REJECTED:
             application.router.add_post(f"/v1/{signal}", self._receive)
-        if self._spend is None:
-            self._spend = Spend(self.settle, self.max_agents, self.max_names)
-        host, port = _address(self.listen_address)
-        runner = web.AppRunner(
-            application,
-            access_log=None,
-            auto_decompress=False,  # `inflate` has a limit
-            keepalive_timeout=IDLE,
-            shutdown_timeout=GRACE,
-            lingering_time=GRACE,
+        if self._accounts is None:
+            self._accounts = Accounts(self.settle, self.max_agents, self.max_names)
+        # aiohttp must not decompress: `inflate` has a limit.
+        served = await self._listener.enter_async_context(
+            listen(application, [self.listen_address], auto_decompress=False)
         )
-        await runner.setup()
-        handlers = runner.server
-        assert handlers is not None
-
-        def accept() -> asyncio.BaseProtocol:
-            return handlers() if len(handlers.connections) < MAX_CONNECTIONS else _Refusal()
-
-        try:
-            loop = asyncio.get_running_loop()
-            self._server = await loop.create_server(accept, host, port, reuse_address=True)
-        except OSError as error:
-            await runner.cleanup()
-            raise OSError(
-                error.errno,
-                f"cannot listen on {self.listen_address} ({error.strerror}): stop what listens "
-                "there or set listen_address",
-            ) from error
         self._listening.add(self.listen_address)
-        self._runner = runner
+        self._port = int(served[0].rpartition(":")[2])
 
     async def poll(self, batch: Batch) -> None:
         """Report what came since the last poll, and all counters."""
-        assert self._spend is not None
+        assert self._accounts is not None
         source = Kind.SOURCE("otlp", self.target)
-        self._spend.settle(time.monotonic())
-        self._spend.report(batch, source)
+        self._accounts.settle(time.monotonic())
+        self._accounts.report(batch, source)
         for labels, requests in self._requests.items():
             batch.add(agents.REQUESTS, source, float(requests), *labels)
 
     async def close(self) -> None:
         """Stop listening."""
-        server, self._server = self._server, None
-        runner, self._runner = self._runner, None
-        if server is not None:
+        if self._port is not None:
+            self._port = None
             self._listening.discard(self.listen_address)
-            server.close()
-        if runner is not None:
-            await runner.cleanup()
+        await self._listener.aclose()
 
     async def record(self, folder: Path) -> None:
         """Wait for spans and save them as OTLP/JSON, without what is not read, such as prompts."""
@@ -265,7 +241,7 @@ class Otlp(Plugin):
                 message = f"{signal} are not read yet, only traces are: nothing of this was used"
                 return _body.response(_REJECTED[signal], 0, message, json)
             spans = await self._decode(bytes(body), coding == "gzip", json)
-            await self._spend_on(spans)
+            await self._count(spans)
         except BodyError as error:
             raise RefusalError(400, INVALID_ARGUMENT, str(error)) from error
         except TooLargeError as error:
@@ -321,33 +297,19 @@ class Otlp(Plugin):
                     return await asyncio.to_thread(decode, self.max_decompressed_bytes)
         return decode(self.max_decompressed_bytes)
 
-    async def _spend_on(self, spans: Spans) -> None:
-        spend = self._spend
-        assert spend is not None
+    async def _count(self, spans: Spans) -> None:
+        accounts = self._accounts
+        assert accounts is not None
         now = time.monotonic()
         for start in range(0, len(spans.taken), SLICE):
             if start:
                 await asyncio.sleep(0)
-            spend.take(spans.taken[start : start + SLICE], now)
-        spend.reject(spans.rejected)
+            accounts.take(spans.taken[start : start + SLICE], now)
+        accounts.reject(spans.rejected)
         if self._heard is not None and not self._heard.done() and spans.taken:
             self._heard.set_result(spans.taken)
-
-
-class _Refusal(asyncio.Protocol):
-    """Ends a connection past `MAX_CONNECTIONS` at once."""
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        cast("asyncio.Transport", transport).abort()
 
 
 def _save(path: Path, text: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(text)
-
-
-def _address(text: str) -> tuple[str, int]:
-    match = re.fullmatch(r"\[([0-9A-Fa-f:.]+)\]:(\d+)|([^:\s]+):(\d+)", text)
-    if match is None or int(match[2] or match[4]) > 65535:
-        raise ValueError(f"{text!r} is no address to listen on: write host:port or [v6]:port")
-    return match[1] or match[3], int(match[2] or match[4])

@@ -8,7 +8,7 @@ import aiohttp
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as strict
 
-from collector import web
+from collector import listener, web
 from collector.catalog import gpu
 from collector.prometheus import Page
 from collector.store import Store
@@ -246,8 +246,8 @@ def test_a_client_that_does_not_read_is_let_go(sent, monkeypatch):
                     break
             assert answer.startswith(b"HTTP/1.0 200 OK\r\n")
 
-    monkeypatch.setattr(web, "MAX_CONNECTIONS", 1)
-    monkeypatch.setattr(web, "STALLED", 1.0)
+    monkeypatch.setattr(listener, "MAX_CONNECTIONS", 1)
+    monkeypatch.setattr(listener, "STALLED", 1.0)
     run(test)
 
 
@@ -261,7 +261,7 @@ def test_connections_past_the_limit_are_closed(monkeypatch):
         for _, writer in held:
             writer.close()
 
-    monkeypatch.setattr(web, "MAX_CONNECTIONS", 3)
+    monkeypatch.setattr(listener, "MAX_CONNECTIONS", 3)
     run(test)
 
 
@@ -283,9 +283,9 @@ def test_stopping_does_not_wait_for_idle_or_stalled_clients():
 
 
 def test_several_addresses_and_what_they_mean():
-    assert web._address(":9842") == (None, 9842)
-    assert web._address("[::1]:0") == ("::1", 0)
-    assert web._address("localhost:80") == ("localhost", 80)
+    assert listener.parse(":9842") == (None, 9842)
+    assert listener.parse("[::1]:0") == ("::1", 0)
+    assert listener.parse("localhost:80") == ("localhost", 80)
 
     async def main():
         app = web.App(Page(Store(history=60)), list)

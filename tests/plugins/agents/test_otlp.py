@@ -24,6 +24,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
 )
 from pydantic import ValidationError
 
+from collector import listener
 from collector.batch import Batch
 from collector.entity import Kind
 from plugins.agents import otlp
@@ -594,7 +595,7 @@ def test_chunks_that_are_none_are_no_error_of_the_server(monkeypatch: pytest.Mon
 
 
 def test_connections_are_limited(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(otlp, "MAX_CONNECTIONS", 1)
+    monkeypatch.setattr(listener, "MAX_CONNECTIONS", 1)
 
     async def test(receiver: Receiver) -> tuple[bool, int]:
         reader, writer = await asyncio.open_connection("127.0.0.1", receiver.plugin.port)
@@ -647,16 +648,14 @@ def test_it_can_be_closed_and_opened_again() -> None:
 def test_a_port_that_is_taken_is_named() -> None:
     async def test(receiver: Receiver) -> None:
         second = Otlp(listen_address=f"127.0.0.1:{receiver.plugin.port}")
-        with pytest.raises(OSError, match=f"127.0.0.1:{receiver.plugin.port}.*listen_address"):
+        with pytest.raises(OSError, match=f"cannot listen on 127.0.0.1:{receiver.plugin.port}"):
             await second.open()
         await second.close()
 
     run(test)
 
 
-@pytest.mark.parametrize(
-    "address", ["4318", "localhost", ":4318", "a:b", "a:70000", "::1:4318", ""]
-)
+@pytest.mark.parametrize("address", ["4318", "localhost", "a:b", "a:70000", "::1:4318", ""])
 def test_an_address_that_is_none(address: str) -> None:
     with pytest.raises(ValidationError, match="write host:port"):
         Otlp(listen_address=address)
@@ -687,7 +686,7 @@ def test_it_records_spans_without_prompts(tmp_path: Path) -> None:
     async def record() -> None:
         plugin = Otlp(listen_address="127.0.0.1:0")
         recording = asyncio.create_task(plugin.record(tmp_path))
-        while plugin._server is None:
+        while plugin._port is None:
             await asyncio.sleep(0.001)
         async with aiohttp.ClientSession() as session:
             headers = {"Content-Type": PROTOBUF}

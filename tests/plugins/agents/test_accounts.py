@@ -11,18 +11,19 @@ from hypothesis import strategies as st
 
 from collector.batch import Batch, Call
 from collector.entity import Kind
-from plugins.agents import _spend
+from plugins.agents import _accounts
+from plugins.agents._accounts import AHEAD, IDLE, OTHER, Accounts
 from plugins.agents._genai import Span, vocabulary
-from plugins.agents._spend import AHEAD, IDLE, OTHER, Recent, Spend
+from plugins.agents._recent import Recent
 from plugins.agents.otlp import Otlp
 
 NOW = 1_700_000_000.0
 
 
 class Account:
-    """What a `Spend` reports, by short names."""
+    """What a `Accounts` reports, by short names."""
 
-    def __init__(self, spend: Spend) -> None:
+    def __init__(self, spend: Accounts) -> None:
         self.batch = Batch(Kind.HOST("h"), NOW, Otlp.metrics)
         spend.report(self.batch, Kind.SOURCE("otlp", ""))
         self.values = {
@@ -90,11 +91,11 @@ def invoke(parent: Span | None = None, agent: str = "planner") -> Span:
     return span(parent, operation="invoke_agent", agent=agent, input=1000, output=1000)
 
 
-def spend(settle: float = 60.0, max_agents: int = 10, max_names: int = 10) -> Spend:
-    return Spend(settle, max_agents, max_names)
+def spend(settle: float = 60.0, max_agents: int = 10, max_names: int = 10) -> Accounts:
+    return Accounts(settle, max_agents, max_names)
 
 
-def take(into: Spend, *spans: Span, now: float = 0.0) -> Account:
+def take(into: Accounts, *spans: Span, now: float = 0.0) -> Account:
     into.take(spans, now)
     return Account(into)
 
@@ -276,7 +277,7 @@ def test_agents_that_are_gone_make_room() -> None:
 
 
 def test_no_more_calls_wait_than_are_allowed(monkeypatch: Any) -> None:
-    monkeypatch.setattr(_spend, "MAX_WAITING", 3)
+    monkeypatch.setattr(_accounts, "MAX_WAITING", 3)
     into = spend()
     take(into, *(chat(span()) for _ in range(5)))
     into.settle(0)

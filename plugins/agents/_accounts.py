@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Iterable
-from typing import Generic, TypeVar
 
 from collector.batch import Batch, Call
 from collector.catalog import agents
 from collector.entity import Entity, Kind
 from plugins.agents import _genai
 from plugins.agents._genai import TOKEN_TYPES, ModelCall, Span, ToolCall
+from plugins.agents._recent import Recent
 
 OTHER = "_OTHER"
 """Takes what is past a cap: OpenTelemetry's word for values that are not listed."""
@@ -31,44 +31,8 @@ SAME_CALL = 1_000_000_000  # ns; clocks of two processes that report one call di
 AHEAD = 300.0  # seconds; a call that ends later than that from now has no time to be believed
 IDLE = 24 * 3600.0  # seconds after which an agent is forgotten
 
-K = TypeVar("K")
-V = TypeVar("V")
-
 _Node = tuple[bytes, str, type | None]
 """A span as the calls below it see it: what is above it, its agent, and what it is a call of."""
-
-
-class Recent(Generic[K, V]):
-    """A mapping that forgets.
-
-    An entry is kept until there are `size` newer ones or it is `seconds` old, and for at most
-    twice as long: entries are in two dictionaries, of which the older one is dropped when the
-    younger one is full or old.
-    """
-
-    def __init__(self, size: int, seconds: float) -> None:
-        self._size = size
-        self._seconds = seconds
-        self._since = 0.0
-        self._young: dict[K, V] = {}
-        self._old: dict[K, V] = {}
-
-    def get(self, key: K) -> V | None:
-        """Return what was put last under the key, or None."""
-        value = self._young.get(key)
-        return value if value is not None else self._old.get(key)
-
-    def put(self, key: K, value: V) -> None:
-        """Remember the value; None is no value."""
-        if len(self._young) >= self._size and key not in self._young:
-            self._old, self._young = self._young, {}
-        self._young[key] = value
-
-    def forget(self, now: float) -> None:
-        """Drop what is too old; to be called now and then, more often than every `seconds`."""
-        if now - self._since >= self._seconds:
-            self._since = now
-            self._old, self._young = self._young, {}
 
 
 class _Booked:
@@ -122,7 +86,7 @@ class _Account:
         return value
 
 
-class Spend:
+class Accounts:
     """Takes spans, in any order and more than once, and keeps the counters of all agents.
 
     An agent is the one that a call's span names, else the one that the nearest of its ancestors
