@@ -21,11 +21,11 @@ from typing import NamedTuple, TypeVar
 from collector.batch import Batch, Call
 from collector.catalog import attribution as derived
 from collector.catalog import gpu, power, serving
-from collector.config import Attribution as Settings
 from collector.curve import MAX_GAP
 from collector.entity import Entity, Kind
 from collector.meters import Meters
 from collector.metric import Metric
+from collector.settings import Attribution as Settings
 from collector.spend import Served, Spend
 from collector.store import Store
 from collector.topology import Topology

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import ClassVar
 
-from collector import __version__, config, docs, doctor, once
+from collector import __version__, config, docs, doctor, once, settings
 from collector.config import Config, ConfigError
 
 BAD_CONFIG = 2  # exit status
@@ -65,7 +65,7 @@ def _parser() -> argparse.ArgumentParser:
         dest="listen",
         action="append",
         metavar="HOST:PORT",
-        help=f"default {config.DEFAULT_LISTEN}; several are allowed",
+        help=f"default {settings.DEFAULT_LISTEN}; several are allowed",
     )
     serve.add_argument(
         "--web.enable-lifecycle",

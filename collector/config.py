@@ -4,134 +4,17 @@ from __future__ import annotations
 
 import difflib
 import logging
-import socket
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple, Self, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ValidationError
 
 from collector import plugin, toml
 from collector.plugin import Plugin, PluginError
-from collector.secret import Secret
+from collector.settings import Settings
 
 log = logging.getLogger(__name__)
-
-DEFAULT_LISTEN = "0.0.0.0:9842"
-
-
-class Section(BaseModel):
-    """A table of the config whose keys are all known."""
-
-    model_config = ConfigDict(extra="forbid")
-
-
-class Daemon(Section):
-    """The daemon itself."""
-
-    host_name: str = Field(
-        default_factory=socket.gethostname, description="`host.name` of what is read on this host."
-    )
-    detect: bool = Field(
-        default=True, description="Also run the plugins that find something on this host."
-    )
-    log_level: Literal["debug", "info", "warning", "error"] = "info"
-
-
-class Web(Section):
-    """The HTTP endpoint."""
-
-    listen_address: list[str] = Field(
-        default=[DEFAULT_LISTEN], description="host:port; several are allowed."
-    )
-    enable_lifecycle: bool = Field(default=False, description="Allow POST /-/reload.")
-
-
-class History(Section):
-    """How much is remembered."""
-
-    resolution: float = Field(default=1.0, gt=0, description="Seconds of one slot.")
-    history: float = Field(default=3600.0, gt=0, description="Seconds that are kept.")
-
-
-class Attribution(Section):
-    """How energy is handed down from the outlet to the agent."""
-
-    interval: float = Field(default=5.0, gt=0, description="Seconds between two steps.")
-    window: float = Field(default=60.0, gt=0, description="Seconds of the J/token gauges.")
-    claim: float = Field(
-        default=900.0, gt=0, description="Seconds for which a late call can still claim energy."
-    )
-    prompt_token_weight: float = Field(
-        default=0.1, ge=0, description="Energy of a computed prompt token per generated one's."
-    )
-
-
-class Otlp(Section):
-    """A push of all samples by OTLP."""
-
-    endpoint: str = Field(description="http://host:4318 or, for gRPC, http://host:4317.")
-    protocol: Literal["http/protobuf", "grpc"] = "http/protobuf"
-    headers: dict[str, Secret] = Field(
-        default={}, description='Sent along; each `"text"`, `{ file = "…" }` or `{ env = "…" }`.'
-    )
-    interval: float = Field(default=10.0, gt=0, description="Seconds between two pushes.")
-    timeout: float = Field(default=5.0, gt=0, description="Seconds that one attempt may take.")
-    compression: Literal["gzip", "none"] | None = Field(
-        default=None, description="gzip or none; by default gzip over HTTP and none over gRPC."
-    )
-
-    @model_validator(mode="after")
-    def _usable(self) -> Self:
-        from collector.otlp_transport import transport
-
-        transport(self.protocol, self.endpoint, {}, False)
-        return self
-
-
-class Exporters(Section):
-    """Where samples are sent; the scrape endpoint is under [web]."""
-
-    otlp: Otlp | None = None
-
-
-class Host(Section):
-    """What only people know of a host."""
-
-    rack: str | None = None
-    outlets: list[Annotated[str, Field(pattern="^.+/[^/]+$")]] = Field(
-        default=[], description="Outlets that feed it, all of its feeds: `pdu/outlet`."
-    )
-
-
-class Engine(Section):
-    """What cannot be seen of an engine that runs on another host."""
-
-    host: str | None = None
-    rank: str = Field(default="0", description="The rank of data parallelism.")
-    gpus: list[str] = Field(default=[], description="UUIDs of the GPUs that it uses.")
-
-
-class Placement(Section):
-    """What only people know of racks, PDUs, hosts and engines."""
-
-    hosts: dict[str, Host] = {}
-    pdus: dict[str, str] = Field(default={}, description="PDU to rack.")
-    racks: dict[str, str] = Field(default={}, description="Rack to site.")
-    engines: dict[Annotated[str, Field(pattern="^.+:[0-9]+$")], Engine] = Field(
-        default={}, description="By `address:port`."
-    )
-
-
-class Settings(Section):
-    """All of the config but the plugins, which each check their own tables."""
-
-    daemon: Daemon = Field(default_factory=Daemon)
-    web: Web = Web()
-    store: History = History()
-    attribution: Attribution = Attribution()
-    exporters: Exporters = Exporters()
-    topology: Placement = Placement()
 
 
 class Configured(NamedTuple):

@@ -16,10 +16,11 @@ from collector import __version__, api, placement, systemd, web
 from collector.attribution import Attribution
 from collector.batch import Batch
 from collector.catalog import selfmetrics
-from collector.config import Config, ConfigError, Configured, Otlp
+from collector.config import Config, ConfigError, Configured
 from collector.entity import Kind
 from collector.metric import Metric
 from collector.poller import STALE, Source
+from collector.settings import Otlp
 from collector.store import Store
 from collector.topology import Topology
 from collector.worker import Worker

@@ -9,9 +9,9 @@ from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
 from collector import catalog, plugin
-from collector.config import Settings
 from collector.metric import Metric, prometheus_label
 from collector.plugin import Plugin
+from collector.settings import Settings
 
 _NOTE = (
     "<!-- Made by `w2t docs docs`; a test fails when it is stale. Change the code instead. -->\n"

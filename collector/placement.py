@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collector.batch import Link
-from collector.config import Placement
 from collector.entity import Kind
+from collector.settings import Placement
 
 
 def links(placement: Placement) -> list[Link]:

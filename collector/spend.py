@@ -8,8 +8,8 @@ from collections.abc import Iterable
 from collector.batch import Batch, Call
 from collector.catalog import attribution as derived
 from collector.claims import Claims
-from collector.config import Attribution as Settings
 from collector.entity import Entity, Kind
+from collector.settings import Attribution as Settings
 from collector.window import Window
 
 Served = tuple[Entity, str]  # an engine and a model that it serves

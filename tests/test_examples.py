@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from collector import catalog, cli, config, docs, plugin
+from collector import catalog, cli, config, docs, plugin, settings
 from collector.attribution import METRICS, Attribution
 from collector.batch import Batch, Call
 from collector.catalog import gpu, power, serving
@@ -88,7 +88,7 @@ def test_the_example_of_attribution_is_what_the_code_computes():
     engine = Kind.ENGINE("gpu-1", "8000", "0")
     start, end = 1.7e9, 1.7e9 + 60
     store, topology = Store(), Topology()
-    attribution = Attribution(config.Attribution(), host, store, topology)
+    attribution = Attribution(settings.Attribution(), host, store, topology)
     links = Batch(host, start, ())
     links.link(host, Kind.OUTLET("a12", "7"))
     links.link(host, Kind.OUTLET("b12", "7"))

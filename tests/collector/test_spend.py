@@ -4,9 +4,9 @@ import pytest
 
 from collector.batch import Batch, Call
 from collector.catalog import attribution as derived
-from collector.config import Attribution as Settings
 from collector.entity import Entity, Kind
 from collector.metric import Metric
+from collector.settings import Attribution as Settings
 from collector.spend import Spend
 from tests.fakes.rack import HOST, engine
 

@@ -9,9 +9,9 @@ from collector.attribution import Attribution
 from collector.batch import Batch, Call, Link
 from collector.catalog import attribution as derived
 from collector.catalog import gpu, power, serving
-from collector.config import Attribution as Settings
 from collector.entity import Entity, Kind
 from collector.metric import COUNTER, Metric
+from collector.settings import Attribution as Settings
 from collector.store import Store
 from collector.topology import Topology
 
