@@ -9,9 +9,9 @@ from contextlib import asynccontextmanager
 
 from aiohttp import web
 
-from collector import __version__
+from collector import __version__, listener
 from collector.front import Form, Front, wanted
-from collector.listener import IDLE, listen
+from collector.listener import listen
 from collector.malloc import keep_freed_memory
 from collector.prometheus import Page
 
@@ -104,7 +104,7 @@ async def serve(app: App, addresses: Sequence[str]) -> AsyncIterator[list[str]]:
     fronts: set[Front] = set()
 
     def front(handlers: web.Server) -> Front:
-        return Front(app.page, handlers, IDLE, fronts)
+        return Front(app.page, handlers, listener.IDLE, fronts)
 
     async with listen(app.web, addresses, front=front, fronts=fronts) as served:
         yield served

@@ -218,7 +218,7 @@ def test_a_client_that_sends_no_request_is_let_go(monkeypatch):
     async def test(daemon, session):
         assert await raw(daemon.address, b"GET /metrics HTTP/1.1\r\nHost:") == b""
 
-    monkeypatch.setattr(web, "IDLE", 0.1)
+    monkeypatch.setattr(listener, "IDLE", 0.1)
     run(test)
 
 
