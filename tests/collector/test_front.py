@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from collector import front, web
+from collector import front, listener, web
 from collector.catalog import gpu
 from collector.front import _plain_scrape
 from collector.prometheus import Page
@@ -198,7 +198,7 @@ def test_an_idle_connection_is_closed(monkeypatch):
         await receive(reader)
         assert await reader.read() == b""
 
-    monkeypatch.setattr(web, "IDLE", 0.1)
+    monkeypatch.setattr(listener, "IDLE", 0.1)
     run(test)
 
 
