@@ -56,13 +56,10 @@ def _logging() -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
-def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def site(tmp_path: Path) -> Iterator[Path]:
     """The plugins `probe`, and `quiet`, which needs a key and cannot record."""
-    folder = distribution.install(tmp_path / "site", probe=PROBE, quiet=QUIET)
-    monkeypatch.syspath_prepend(folder)
-    plugin._third_party.cache_clear()
-    yield folder
-    plugin._third_party.cache_clear()
+    with distribution.installed(tmp_path / "site", probe=PROBE, quiet=QUIET) as folder:
+        yield folder
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from collector import config, plugin
+from collector import config
 from collector import daemon as module
 from collector.batch import SeriesKey
 from collector.catalog import attribution, gpu, selfmetrics
@@ -57,15 +57,11 @@ interval = 0.1
 
 
 @pytest.fixture(autouse=True)
-def stranger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def stranger(tmp_path: Path) -> Iterator[Path]:
     """The plugins `probe`, which works, and `stuck`, whose thread hangs for good."""
-    folder = distribution.install(
-        tmp_path / "site", probe=PROBE, stuck=distribution.HUNG.format(driver_bound=False)
-    )
-    monkeypatch.syspath_prepend(folder)
-    plugin._third_party.cache_clear()
-    yield folder
-    plugin._third_party.cache_clear()
+    stuck = distribution.HUNG.format(driver_bound=False)
+    with distribution.installed(tmp_path / "site", probe=PROBE, stuck=stuck) as folder:
+        yield folder
 
 
 class Served:

@@ -413,12 +413,9 @@ def stranger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         name: distribution.HUNG.format(driver_bound=name == "driver")
         for name in ("stuck", "driver")
     }
-    folder = distribution.install(tmp_path / "site", **texts)
-    monkeypatch.syspath_prepend(folder)
-    monkeypatch.setenv("PYTHONPATH", str(folder))
-    plugin._third_party.cache_clear()
-    yield
-    plugin._third_party.cache_clear()
+    with distribution.installed(tmp_path / "site", **texts) as folder:
+        monkeypatch.setenv("PYTHONPATH", str(folder))
+        yield
 
 
 @pytest.mark.usefixtures("stranger")
