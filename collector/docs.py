@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from pydantic_core import PydanticUndefined
 from collector import catalog, plugin
 from collector.metric import Metric, prometheus_label
 from collector.plugin import Plugin
+from collector.secret import Secret
 from collector.settings import Settings
 
 _NOTE = (
@@ -62,8 +64,8 @@ def _plugins() -> str:
     ]
     for name in plugin.names():
         kind = plugin.load(name)
-        doc = (kind.__doc__ or "").strip()
-        parts.append(f"\n## {name}\n\n{_unindent(doc)}\n\n" + _table(kind, shared=Plugin))
+        doc = inspect.cleandoc(kind.__doc__ or "")
+        parts.append(f"\n## {name}\n\n{doc}\n\n" + _table(kind, shared=Plugin))
         names = ", ".join(f"`{metric.prometheus}`" for metric in kind.metrics)
         parts.append(f"\nMetrics: {names}.\n")
     return "".join(parts)
@@ -81,7 +83,7 @@ def _section(name: str, annotation: Any) -> str:  # noqa: ANN401 - whatever pyda
     model = _model(annotation)
     if model is None:
         return ""
-    text = f"\n## [{name}]\n\n{(model.__doc__ or '').strip()}\n\n{_table(model)}"
+    text = f"\n## [{name}]\n\n{inspect.cleandoc(model.__doc__ or '')}\n\n{_table(model)}"
     for key, field in model.model_fields.items():
         inner = _model(field.annotation)
         if inner is not None:
@@ -93,7 +95,7 @@ def _section(name: str, annotation: Any) -> str:  # noqa: ANN401 - whatever pyda
 def _model(annotation: Any) -> type[BaseModel] | None:  # noqa: ANN401 - whatever pydantic holds
     for candidate in (annotation, *getattr(annotation, "__args__", ())):
         if isinstance(candidate, type) and issubclass(candidate, BaseModel):
-            return candidate
+            return None if candidate is Secret else candidate
     return None
 
 
@@ -109,6 +111,10 @@ def _table(model: type[BaseModel], shared: type[BaseModel] = BaseModel) -> str:
             default = "required"
         elif field.default is PydanticUndefined:
             default = "the host's name" if key == "host_name" else "none"
+        elif isinstance(field.default, Secret):
+            default = f"`{field.default.reveal()}`"
+        elif isinstance(field.default, bool):
+            default = f"`{field.default}`".lower()
         else:
             default = f"`{field.default}`" if field.default not in ("", None) else "none"
         lines.append(f"| `{key}` | {default} | {field.description or ''} |\n")
@@ -117,7 +123,3 @@ def _table(model: type[BaseModel], shared: type[BaseModel] = BaseModel) -> str:
 
 def _title(doc: str | None) -> str:
     return (doc or "").strip().splitlines()[0].rstrip(".")
-
-
-def _unindent(doc: str) -> str:
-    return "\n".join(line.removeprefix("    ") for line in doc.splitlines())

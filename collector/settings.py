@@ -27,7 +27,9 @@ class Daemon(Section):
     detect: bool = Field(
         default=True, description="Also run the plugins that find something on this host."
     )
-    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="debug, info, warning or error."
+    )
 
 
 class Web(Section):
@@ -63,7 +65,9 @@ class Otlp(Section):
     """A push of all samples by OTLP."""
 
     endpoint: str = Field(description="http://host:4318 or, for gRPC, http://host:4317.")
-    protocol: Literal["http/protobuf", "grpc"] = "http/protobuf"
+    protocol: Literal["http/protobuf", "grpc"] = Field(
+        default="http/protobuf", description="http/protobuf or grpc."
+    )
     headers: dict[str, Secret] = Field(
         default={}, description='Sent along; each `"text"`, `{ file = "…" }` or `{ env = "…" }`.'
     )
@@ -90,7 +94,7 @@ class Exporters(Section):
 class Host(Section):
     """What only people know of a host."""
 
-    rack: str | None = None
+    rack: str | None = Field(default=None, description="The rack that it stands in.")
     outlets: list[Annotated[str, Field(pattern="^.+/[^/]+$")]] = Field(
         default=[], description="Outlets that feed it, all of its feeds: `pdu/outlet`."
     )
@@ -99,7 +103,7 @@ class Host(Section):
 class Engine(Section):
     """What cannot be seen of an engine that runs on another host."""
 
-    host: str | None = None
+    host: str | None = Field(default=None, description="The host that it runs on.")
     rank: str = Field(default="0", description="The rank of data parallelism.")
     gpus: list[str] = Field(default=[], description="UUIDs of the GPUs that it uses.")
 
