@@ -23,7 +23,7 @@ ENGINE = Kind.ENGINE("node1", "8000", "0")
 
 def tree(*links: tuple[Any, ...], ended: Any = ()) -> list[str]:
     topology = Topology()
-    topology.observe("old", [Link(*pair, 1.0) for pair in ended], 0.0)
+    topology.observe("old", [Link(child, parent, 1.0) for child, parent in ended], 0.0)
     topology.observe("old", [], 1.0)
     found = [Link(child, parent, *(share or (1.0,))) for child, parent, *share in links]
     topology.observe("source", found, 2.0)
