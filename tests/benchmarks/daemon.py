@@ -1,8 +1,8 @@
 """The whole daemon on one node: CPU and memory at about 2,000 series, 1 s.
 
-The unmodified daemon reads 8 GPUs (stand-in library, real pynvml, child process), a /proc and /sys
-tree with 110 hwmon chips, two engines with a page of vLLM's size, and is scraped each second as
-Prometheus does. Figures are of the daemon and its child together; beside them stands Debian's
+The unmodified daemon reads each second 8 GPUs (stand-in library, real pynvml, child process), the
+host, and a tree with 110 hwmon chips; two engines as often as it does by default; and is scraped
+each second as Prometheus does. Figures are of the daemon and its child together; beside them stands Debian's
 node_exporter, scraped each second in the same time.
 
 `python -m tests.benchmarks.daemon [SECONDS]`
@@ -86,7 +86,7 @@ def main() -> None:
             f"[web]\nlisten_address = ['127.0.0.1:{web}']\n"
             f"[plugins.hwmon]\nroot = '{folder / 'root'}'\ninterval = 1\n"
             "[plugins.numa]\ninterval = 1\n"
-            f"[plugins.vllm]\ntargets = [{targets}]\ninterval = 1\n"
+            f"[plugins.vllm]\ntargets = [{targets}]\n"
             "[plugins.otlp]\nlisten_address = '127.0.0.1:0'\n"
         )
         daemon = stack.enter_context(
