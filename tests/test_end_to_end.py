@@ -44,12 +44,14 @@ def check_models(room: Room) -> None:
         select = f'{{gen_ai_request_model="{model}"}}'
         gauge = prometheus.one(f"w2t_model_energy_per_output_token_joules{select}")
         assert gauge == pytest.approx(truth, rel=0.01)
+        # Counters are as of different times, some steps apart on a busy machine: that much less
+        # certain is what they say of a short time.
         ratio = prometheus.one(
             f"increase(w2t_engine_energy_joules_total{select}[15s])"
             " / on(server_port) "
             f"increase(w2t_engine_generation_tokens_total{select}[15s])"
         )
-        assert ratio == pytest.approx(truth, rel=0.01)
+        assert ratio == pytest.approx(truth, rel=0.15)
         per_token = prometheus.one(f"w2t_model_energy_per_token_joules{select}")
         total = rates["output"] + rates["prompt"]
         assert per_token == pytest.approx(room.power(model) / total, rel=0.01)

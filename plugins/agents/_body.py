@@ -22,6 +22,25 @@ class TooLargeError(Exception):
     """The body is larger than what is taken."""
 
 
+class RefusalError(Exception):
+    """A request is answered with an error.
+
+    Args:
+        http: The HTTP status.
+        code: The google.rpc.Code.
+        message: What is wrong and what is taken instead.
+        headers: Further headers of the answer.
+    """
+
+    def __init__(
+        self, http: int, code: int, message: str, headers: dict[str, str] | None = None
+    ) -> None:
+        super().__init__(message)
+        self.http = http
+        self.code = code
+        self.headers = headers or {}
+
+
 class Spans(NamedTuple):
     """The spans of one request, and how many were rejected because their ids are invalid."""
 

@@ -29,6 +29,7 @@ from plugins.agents._body import (
     RESOURCE_EXHAUSTED,
     UNAVAILABLE,
     BodyError,
+    RefusalError,
     Spans,
     TooLargeError,
 )
@@ -48,25 +49,6 @@ _REJECTED = {
     "logs": "rejectedLogRecords",
 }
 _JSON, _PROTOBUF = "application/json", "application/x-protobuf"
-
-
-class RefusalError(Exception):
-    """A request is answered with an error.
-
-    Args:
-        http: The HTTP status.
-        code: The google.rpc.Code.
-        message: What is wrong and what is taken instead.
-        headers: Further headers of the answer.
-    """
-
-    def __init__(
-        self, http: int, code: int, message: str, headers: dict[str, str] | None = None
-    ) -> None:
-        super().__init__(message)
-        self.http = http
-        self.code = code
-        self.headers = headers or {}
 
 
 class Otlp(Plugin):

@@ -9,7 +9,7 @@ from fractions import Fraction
 from collector.batch import Link, SeriesKey
 from collector.catalog import power
 from collector.entity import Entity, Kind
-from collector.metric import COUNTER, Metric
+from collector.metric import COUNTER
 from plugins.power.pdu_snmp.device import (
     SYS_DESCR,
     SYS_UPTIME,
@@ -21,6 +21,7 @@ from plugins.power.pdu_snmp.device import (
     text,
 )
 from plugins.power.pdu_snmp.energy import Energy
+from plugins.power.pdu_snmp.limits import OUTLET_RANGES, RANGES, limits
 from plugins.power.pdu_snmp.profile import (
     METRICS,
     UNITS,
@@ -35,21 +36,6 @@ from plugins.power.pdu_snmp.session import Value as SnmpValue
 
 Instance = tuple[int, ...]
 Walks = Mapping[str, Mapping[Instance, SnmpValue]]
-
-# What no device can truly read, by the metric's unit: below the lowest, above the highest. An
-# outlet carries at most 63 A in three phases of 400 V, about 44 kW; a floor PDU some hundred kW.
-RANGES = {
-    "W": (0.0, 1e6),
-    "{VA}": (0.0, 1e6),
-    "A": (0.0, 2000.0),
-    "V": (0.0, 1000.0),
-    "Hz": (0.0, 1000.0),
-    "J": (0.0, 1e16),
-    "Cel": (-60.0, 150.0),
-    "1": (0.0, 1.0),
-}
-OUTLET_RANGES = {"W": (0.0, 5e4), "{VA}": (0.0, 5e4), "A": (0.0, 125.0)}
-POWER_FACTOR = (-1.0, 1.0)  # the sign tells leading from lagging on some devices
 
 _NAMED = {Kind.OUTLET: power.OUTLET_INFO, Kind.ENVIRONMENT: power.ENVIRONMENT_INFO}
 
@@ -137,7 +123,7 @@ class _Plan:
                 if factor is None or key in self._known:
                     continue
                 self._known.add(key)
-                low, high = _limits(metric)
+                low, high = limits(metric)
                 self.readings.append(
                     Reading(
                         oid,
@@ -297,11 +283,3 @@ class _Plan:
             told = text(own[0]) if own else ""
             found.append(told or ((groups.get(label) or "") if first else ""))
         return (info.vendor, *found, self._profile.name)
-
-
-def _limits(metric: Metric) -> tuple[float, float]:
-    if metric.name.endswith("power_factor"):
-        return POWER_FACTOR
-    if metric.kind is Kind.OUTLET and metric.unit in OUTLET_RANGES:
-        return OUTLET_RANGES[metric.unit]
-    return RANGES[metric.unit]
