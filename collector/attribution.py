@@ -14,6 +14,7 @@ What is handed down and what is left over add up to what was metered, at every l
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Hashable, Iterable, Mapping
 from typing import NamedTuple, TypeVar
@@ -235,8 +236,9 @@ class Attribution:
 
 
 def _divide(amount: float, weights: Mapping[K, float]) -> dict[K, float]:
-    """Divide an amount by weights, evenly where all weights are zero."""
-    total = sum(weights.values())
+    """Divide an amount by weights, evenly where all are zero; what cannot be a weight is zero."""
+    good = {key: weight if 0 < weight < math.inf else 0.0 for key, weight in weights.items()}
+    total = sum(good.values())
     if total <= 0:
-        return {key: amount / len(weights) for key in weights}
-    return {key: amount * weight / total for key, weight in weights.items()}
+        return {key: amount / len(good) for key in good}
+    return {key: amount * (weight / total) for key, weight in good.items()}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
+from itertools import accumulate
 
 _ROUNDING = 1e-12  # of a weight, what is not worth looking for
 
@@ -39,7 +40,7 @@ class Claims:
     @property
     def pending(self) -> float:
         """Joules that calls can still claim."""
-        return sum(slot.energy * slot.free / slot.weight for slot in self._slots)
+        return sum(slot.energy * (slot.free / slot.weight) for slot in self._slots)
 
     def add(self, start: float, end: float, energy: float, weight: float) -> None:
         """Add a slot; energy in joules, weight in generated tokens."""
@@ -50,7 +51,7 @@ class Claims:
         # A slot that is later than the newest is from before the clock was set back.
         while self._slots and not end - self._horizon <= self._slots[0].end <= end:
             slot = self._slots.popleft()
-            self.unattributed += slot.energy * slot.free / slot.weight
+            self.unattributed += slot.energy * (slot.free / slot.weight)
 
     def available(self, start: float, end: float) -> float:
         """Weight computed in the slots that a call from `start` to `end` overlaps."""
@@ -62,20 +63,17 @@ class Claims:
         Returns:
             The joules taken, and the weight for which there was energy.
         """
+        found = [(slot, part) for slot, part in self._overlapping(start, end) if slot.free > 0]
+        # What does not fit into its part of a full slot is taken from the call's other slots: those
+        # that are full first come first, and leave their rest to those behind them.
+        found.sort(key=lambda pair: pair[0].free / pair[1])
+        totals = list(accumulate(part for _, part in reversed(found)))
         energy, left = 0.0, weight
-        overlapping = self._overlapping(start, end)
-        # What does not fit into its part of a full slot is taken from the call's other slots.
-        while left > weight * _ROUNDING:
-            open_slots = [(slot, part) for slot, part in overlapping if slot.free > 0]
-            total = sum(part for _, part in open_slots)
-            if total <= 0:
-                break
-            wanted = left
-            for slot, part in open_slots:
-                taken = min(wanted * part / total, slot.free)
-                energy += slot.energy * taken / slot.weight
-                slot.free -= taken
-                left -= taken
+        for (slot, part), total in zip(found, reversed(totals), strict=True):
+            taken = min(left * (part / total), slot.free)
+            energy += slot.energy * (taken / slot.weight)
+            slot.free -= taken
+            left -= taken
         return energy, weight - left if left > weight * _ROUNDING else weight
 
     def _overlapping(self, start: float, end: float) -> list[tuple[_Slot, float]]:
@@ -85,6 +83,7 @@ class Claims:
             if slot.end <= start:
                 break
             overlap = min(slot.end, end) - max(slot.start, start)
-            if overlap > 0:
-                found.append((slot, slot.weight * overlap / (slot.end - slot.start)))
+            part = slot.weight * (overlap / (slot.end - slot.start))
+            if part > 0:
+                found.append((slot, part))
         return found

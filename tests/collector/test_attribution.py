@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from collector.attribution import _divide
 from collector.catalog import attribution as derived
 from collector.catalog import gpu, power, serving
 from collector.entity import Entity, Kind
@@ -460,3 +462,20 @@ def test_metered_energy_is_that_of_the_readings(readings: list[tuple[float, floa
             truth_outlet, abs=1e-3
         )  # times since the epoch are doubles: no better than a microsecond
         assert rack.total(derived.PDU_OUTLETS_ENERGY) == pytest.approx(2 * truth_outlet, abs=2e-3)
+
+
+@given(
+    st.floats(0, 1e9),
+    st.dictionaries(
+        st.integers(),
+        st.one_of(st.floats(-1e9, 1e9), st.sampled_from([math.nan, math.inf, -math.inf, 5e-324])),
+        min_size=1,
+    ),
+)
+def test_whatever_is_divided_by_whatever_stays_the_same(
+    amount: float, weights: dict[int, float]
+) -> None:
+    parts = _divide(amount, weights)
+    assert set(parts) == set(weights)
+    assert all(0 <= part <= amount for part in parts.values())
+    assert sum(parts.values()) == pytest.approx(amount, rel=1e-9, abs=1e-300)
