@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypedDict
+from collections.abc import Mapping
+from typing import TypedDict
 
 from aiohttp import web
 
-from collector.prometheus import Page
+from collector.poller import Source
 from collector.topology import Topology
-from collector.web import App
-
-if TYPE_CHECKING:
-    from collector.daemon import Daemon
 
 
 class Link(TypedDict):
@@ -25,34 +22,30 @@ class Link(TypedDict):
     until: float | None
 
 
-def application(daemon: Daemon) -> App:
-    """Make the web application of a daemon."""
-    lifecycle = daemon.config.settings.web.enable_lifecycle
-    app = App(Page(daemon.store), daemon.waiting, daemon.reload if lifecycle else None)
+def routes(topology: Topology, sources: Mapping[str, Source]) -> list[web.RouteDef]:
+    """Make the routes that show a daemon's topology and its sources."""
 
-    async def topology(request: web.Request) -> web.Response:
-        return web.json_response({"links": links(daemon.topology)})
+    async def show_topology(request: web.Request) -> web.Response:
+        return web.json_response({"links": links(topology)})
 
-    async def sources(request: web.Request) -> web.Response:
-        return web.json_response(
+    async def show_sources(request: web.Request) -> web.Response:
+        shown = [
             {
-                "sources": [
-                    {
-                        "plugin": source.name,
-                        "target": source.plugin.target,
-                        "interval_seconds": source.plugin.interval,
-                        "polls": source.polls,
-                        "up": source.polls > 0 and source.error is None,
-                        "error": source.error,
-                    }
-                    for source in daemon.sources.values()
-                ]
+                "plugin": source.name,
+                "target": source.plugin.target,
+                "interval_seconds": source.plugin.interval,
+                "polls": source.polls,
+                "up": source.polls > 0 and source.error is None,
+                "error": source.error,
             }
-        )
+            for source in sources.values()
+        ]
+        return web.json_response({"sources": shown})
 
-    app.web.router.add_get("/api/v1/topology", topology)
-    app.web.router.add_get("/api/v1/sources", sources)
-    return app
+    return [
+        web.get("/api/v1/topology", show_topology),
+        web.get("/api/v1/sources", show_sources),
+    ]
 
 
 def links(topology: Topology) -> list[Link]:

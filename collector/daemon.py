@@ -20,6 +20,7 @@ from collector.config import Config, ConfigError, Configured
 from collector.entity import Kind
 from collector.metric import Metric
 from collector.poller import STALE, Source
+from collector.prometheus import Page
 from collector.settings import Otlp
 from collector.store import Store
 from collector.topology import Topology
@@ -78,9 +79,13 @@ class Daemon:
         reloads: set[asyncio.Task[list[str]]] = set()  # the loop alone does not keep its tasks
         loop.add_signal_handler(signal.SIGHUP, lambda: reloads.add(loop.create_task(self.reload())))
         settings = self.config.settings
+        app = web.App(
+            Page(self.store), self.waiting, self.reload if settings.web.enable_lifecycle else None
+        )
+        app.web.add_routes(api.routes(self.topology, self.sources))
         async with AsyncExitStack() as stack:
             self.listening = await stack.enter_async_context(
-                web.serve(api.application(self), settings.web.listen_address)
+                web.serve(app, settings.web.listen_address)
             )
             stack.push_async_callback(self._stop_sources)
             self._start_sources()

@@ -13,12 +13,13 @@ from pydantic import Field, PrivateAttr, model_validator
 from collector.batch import Batch
 from collector.plugin import Plugin
 from collector.secret import Secret
+from plugins.power.pdu_snmp.connect import connect
 from plugins.power.pdu_snmp.device import SYS_UPTIME, Device
 from plugins.power.pdu_snmp.discovery import Discovery, UnknownDeviceError
 from plugins.power.pdu_snmp.fetch import Reply, fetch
 from plugins.power.pdu_snmp.profile import METRICS, SHIPPED, Profile, find
 from plugins.power.pdu_snmp.record import Recorder
-from plugins.power.pdu_snmp.session import Session, SnmpError, User, connect
+from plugins.power.pdu_snmp.session import Session, SnmpError, User
 
 PORT = 161
 REDISCOVER = 900.0  # seconds; names are changed and probes plugged in without a sign
