@@ -12,7 +12,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import ClassVar
 
-from collector import __version__, config, docs, doctor, once, settings
+from collector import __version__, config, settings
+from collector.commands import docs, doctor, once
 from collector.config import Config, ConfigError
 
 BAD_CONFIG = 2  # exit status

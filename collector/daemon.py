@@ -12,22 +12,23 @@ from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack, suppress
 from typing import TYPE_CHECKING
 
-from collector import __version__, api, placement, systemd, web
+from collector import __version__, placement, systemd, web
 from collector.attribution import Attribution
 from collector.batch import Batch
 from collector.catalog import selfmetrics
 from collector.config import Config, ConfigError, Configured
 from collector.entity import Kind
+from collector.export.prometheus import Page
 from collector.metric import Metric
 from collector.poller import STALE, Source
-from collector.prometheus import Page
 from collector.settings import Otlp
 from collector.store import Store
 from collector.topology import Topology
+from collector.web import api
 from collector.worker import Worker
 
 if TYPE_CHECKING:
-    from collector.otlp import OtlpPush
+    from collector.export.otlp import OtlpPush
 
 log = logging.getLogger(__name__)
 
@@ -203,7 +204,7 @@ class Daemon:
         self.store.write(batch, "self", STALE * HOUSEKEEPING)
 
     def _otlp(self, settings: Otlp) -> OtlpPush:
-        from collector.otlp import OtlpPush
+        from collector.export.otlp import OtlpPush
 
         host = self.host.key[0]
         return OtlpPush(

@@ -79,7 +79,7 @@ class Otlp(Section):
 
     @model_validator(mode="after")
     def _usable(self) -> Self:
-        from collector.otlp_transport import transport
+        from collector.export.otlp_transport import transport
 
         transport(self.protocol, self.endpoint, {}, False)
         return self

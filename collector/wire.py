@@ -14,9 +14,9 @@ from typing import Any
 import orjson
 
 from collector.batch import Batch, Link, SeriesKey
-from collector.counter import Counter
 from collector.entity import Entity, Kind
 from collector.metric import COUNTER, Metric
+from collector.read.counter import Counter
 
 LINE = 4 << 20  # bytes; 20,000 samples, all with new times, take about 1 MiB
 _ANNOUNCED = 500  # series in one line

@@ -5,12 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from collector import catalog, cli, config, docs, plugin, settings
+from collector import catalog, cli, config, plugin, settings
 from collector.attribution import METRICS, Attribution
 from collector.batch import Batch, Call
 from collector.catalog import gpu, power, serving
+from collector.commands import docs
 from collector.entity import Kind
-from collector.prometheus import Page
+from collector.export.prometheus import Page
 from collector.store import Store
 from collector.topology import Topology
 

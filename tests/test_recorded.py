@@ -21,9 +21,9 @@ import pytest
 from collector import config
 from collector.config import Config
 from collector.entity import Kind
+from collector.export.prometheus import Page
 from collector.plugin import Plugin
 from collector.poller import Source
-from collector.prometheus import Page
 from collector.store import Store
 from collector.topology import Topology
 from plugins.agents.otlp import Otlp

@@ -106,7 +106,7 @@ class Otlp(Plugin):
     @field_validator("listen_address")
     @classmethod
     def _check_address(cls, value: str) -> str:
-        from collector.listener import parse
+        from collector.web.listener import parse
 
         parse(value)
         return value
@@ -141,7 +141,7 @@ class Otlp(Plugin):
         """Listen."""
         from aiohttp import web
 
-        from collector.listener import listen
+        from collector.web.listener import listen
 
         await asyncio.to_thread(_protobuf.load)
         application = web.Application()

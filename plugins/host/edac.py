@@ -10,9 +10,9 @@ from pydantic import Field, PrivateAttr
 from collector.batch import Batch
 from collector.catalog import host
 from collector.entity import Kind
-from collector.files import Files
 from collector.metric import Metric
 from collector.plugin import Plugin
+from collector.read.files import Files
 
 _FOLDER = "sys/devices/system/edac/mc"
 # Documentation/ABI/testing/sysfs-devices-edac

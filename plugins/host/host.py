@@ -12,9 +12,9 @@ from pydantic import Field, PrivateAttr
 from collector.batch import Batch
 from collector.catalog import host
 from collector.entity import Kind
-from collector.files import Files, field
 from collector.metric import Metric
 from collector.plugin import Plugin
+from collector.read.files import Files, field
 
 # Units: Documentation/filesystems/proc.rst, Documentation/accounting/psi.rst.
 _KB = 1024

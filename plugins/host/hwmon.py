@@ -12,11 +12,11 @@ from pydantic import Field, PrivateAttr
 
 from collector.batch import Batch, Link, SeriesKey
 from collector.catalog import host, power
-from collector.counter import Counter
 from collector.entity import Entity, Kind
-from collector.files import Files
 from collector.metric import Metric
 from collector.plugin import Plugin
+from collector.read.counter import Counter
+from collector.read.files import Files
 
 _FOLDER = "sys/class/hwmon"
 _VALUE = re.compile(r"(temp|fan|in|curr|power|energy)\d+_(input|average)")

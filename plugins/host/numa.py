@@ -11,9 +11,9 @@ from pydantic import Field, PrivateAttr
 from collector.batch import Batch
 from collector.catalog import host
 from collector.entity import Entity, Kind
-from collector.files import Files, field
 from collector.metric import Metric
 from collector.plugin import Plugin
+from collector.read.files import Files, field
 
 _FOLDER = "sys/devices/system/node"
 _NODE = re.compile(r"node(\d+)")

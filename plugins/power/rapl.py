@@ -12,11 +12,11 @@ from pydantic import Field, PrivateAttr
 
 from collector.batch import Batch
 from collector.catalog import power
-from collector.counter import Counter
 from collector.entity import Entity, Kind
-from collector.files import Files
 from collector.metric import Metric
 from collector.plugin import Plugin
+from collector.read.counter import Counter
+from collector.read.files import Files
 
 _FOLDER = "sys/class/powercap"
 _ZONE = re.compile(r"(intel-rapl(?:-mmio)?):\d+(?::\d+)?")

@@ -9,11 +9,11 @@ from typing import NamedTuple
 
 from collector.batch import Batch
 from collector.catalog import serving
-from collector.counter import Counter
 from collector.entity import Entity, Kind
-from collector.exposition import Change, ExpositionError, Series
-from collector.histogram import Distribution, Histogram, total
 from collector.metric import COUNTER, Metric
+from collector.read.counter import Counter
+from collector.read.exposition import Change, ExpositionError, Series
+from collector.read.histogram import Distribution, Histogram, total
 
 PERCENTILES = (50, 95, 99)
 ALL_RANKS = "all"

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from collector import processes
-from collector.processes import Process
+from collector.read import processes
+from collector.read.processes import Process
 
 log = logging.getLogger(__name__)
 

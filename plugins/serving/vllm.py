@@ -17,15 +17,15 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, PrivateAttr, field_validator
 
-from collector import processes
 from collector.batch import Batch
 from collector.catalog import serving
 from collector.entity import Entity, Kind
-from collector.exposition import OPENMETRICS, TEXT, ExpositionError, Page, Series
-from collector.http import Answer, AnswerError, Endpoint
 from collector.metric import Metric
 from collector.plugin import Plugin
-from collector.processes import Process
+from collector.read import processes
+from collector.read.exposition import OPENMETRICS, TEXT, ExpositionError, Page, Series
+from collector.read.http import Answer, AnswerError, Endpoint
+from collector.read.processes import Process
 from collector.worker import BusyError, Worker
 from plugins.serving._engine import METRICS, Latency, Owner, Readings, Row, wanted
 from plugins.serving._service import Service

@@ -1,4 +1,4 @@
-"""Processor time per line of a vLLM page: `collector.exposition` against prometheus_client.
+"""Processor time per line of a vLLM page: `collector.read.exposition` against prometheus_client.
 
 Both read the same pages in turns, in rounds; medians of the rounds are shown. Pages are those of an
 engine between two scrapes: a share of the lines has another value. Run:
@@ -16,7 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from collector.batch import Batch
 from collector.entity import Kind
-from collector.exposition import Page
+from collector.read.exposition import Page
 from plugins.serving._engine import wanted
 from plugins.serving.vllm import LATENCIES, ROWS, Vllm
 from tests.data import ROOT

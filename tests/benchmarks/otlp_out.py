@@ -63,7 +63,7 @@ def serve() -> None:
 
 def ours(way: str, endpoint: str, size: int) -> Callable[[], None]:
     """Return what pushes once."""
-    from collector.otlp import OtlpPush
+    from collector.export.otlp import OtlpPush
 
     store = filled(size)
     random = np.random.default_rng(2)

@@ -23,8 +23,8 @@ from statistics import median
 import numpy as np
 
 from collector.entity import Kind
+from collector.export.prometheus import Page
 from collector.metric import GAUGE, Metric
-from collector.prometheus import Page
 from collector.store import Store
 from tests.benchmarks.cpu import cpu_ns, program, python
 

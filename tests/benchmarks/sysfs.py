@@ -24,8 +24,8 @@ from statistics import median
 
 from collector.batch import Batch
 from collector.entity import Kind
-from collector.files import Files
 from collector.plugin import Plugin, load
+from collector.read.files import Files
 from collector.store import Store
 from tests.fakes.tree import plant
 

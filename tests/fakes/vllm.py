@@ -1,9 +1,9 @@
 """Pages in vLLM's form, and what a batch says of an engine."""
 
 from collector.batch import Batch
-from collector.exposition import TEXT
-from collector.http import Answer
 from collector.metric import Metric
+from collector.read.exposition import TEXT
+from collector.read.http import Answer
 
 
 def page(

@@ -24,9 +24,9 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
 )
 from pydantic import ValidationError
 
-from collector import listener
 from collector.batch import Batch
 from collector.entity import Kind
+from collector.web import listener
 from plugins.agents import otlp
 from plugins.agents.otlp import Otlp
 from tests.data import data

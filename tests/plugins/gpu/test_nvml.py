@@ -15,8 +15,8 @@ import pytest
 from collector.batch import Batch
 from collector.child import Child, ChildError
 from collector.entity import Entity, Kind
+from collector.export.prometheus import Page
 from collector.plugin import load
-from collector.prometheus import Page
 from collector.store import Store
 from plugins.gpu import nvml as plugin
 from plugins.gpu.nvml import Nvml

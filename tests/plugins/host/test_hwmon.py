@@ -204,7 +204,7 @@ def test_a_sensor_that_is_never_ready_is_absent_and_no_failure(tmp_path, monkeyp
         raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
 
     with monkeypatch.context() as patch:
-        patch.setattr("collector.files.pread", pread)
+        patch.setattr("collector.read.files.pread", pread)
         batch = read(plugin, Batch(HOST, 1.0, plugin.metrics))
         assert (readings(batch), batch.errors) == ([], [])
     batch = read(plugin, Batch(HOST, 2.0, plugin.metrics))

@@ -14,9 +14,9 @@ from pydantic import ValidationError
 from collector.batch import Batch, Link
 from collector.catalog import serving
 from collector.entity import Kind
-from collector.exposition import OPENMETRICS, TEXT, ExpositionError
-from collector.http import Answer, AnswerError
-from collector.prometheus import Page as Exposed
+from collector.export.prometheus import Page as Exposed
+from collector.read.exposition import OPENMETRICS, TEXT, ExpositionError
+from collector.read.http import Answer, AnswerError
 from collector.store import Store
 from plugins.serving.vllm import Vllm
 from tests.data import data

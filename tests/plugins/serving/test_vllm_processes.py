@@ -11,7 +11,7 @@ import pytest
 from collector.batch import Batch, Link
 from collector.catalog import serving
 from collector.entity import Entity, Kind
-from collector.http import Answer
+from collector.read.http import Answer
 from plugins.serving.vllm import Vllm, found
 from tests.fakes.tree import plant
 from tests.fakes.vllm import answered, page, value
@@ -202,7 +202,7 @@ def test_descriptors_that_may_not_be_read_are_said_once(tmp_path, monkeypatch, c
     def refuse(*_: object) -> set[int]:
         raise PermissionError(13, "Permission denied", "/proc/1/fd")
 
-    monkeypatch.setattr("collector.processes.holders", refuse)
+    monkeypatch.setattr("collector.read.processes.holders", refuse)
     root = plant_processes(tmp_path, "default")
     with caplog.at_level(logging.WARNING):
         batches = look(root, *[page(5)] * 3, apart=40.0)

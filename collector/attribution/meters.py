@@ -1,0 +1,84 @@
+"""The energy and token curves that attribution adds up, fed from the store."""
+
+from __future__ import annotations
+
+import math
+
+from collector.attribution.curve import MAX_GAP, Curve
+from collector.batch import SeriesKey
+from collector.catalog import gpu, power, serving
+from collector.entity import Entity
+from collector.metric import COUNTER, Metric
+from collector.store import FUTURE, Store
+
+METERED = (
+    power.OUTLET_POWER,
+    power.CPU_ENERGY,
+    gpu.ENERGY,
+    gpu.POWER,
+    serving.GENERATION_TOKENS,
+    serving.PROMPT_TOKENS,
+    serving.PROMPT_TOKENS_COMPUTED,
+)
+
+
+class Meters:
+    """A curve for each series that counts energy or tokens.
+
+    Args:
+        store: Where the latest readings are.
+        span: Seconds for which the curves' past is kept.
+    """
+
+    def __init__(self, store: Store, span: float) -> None:
+        self._store = store
+        self._span = span
+        self._curves: dict[SeriesKey, Curve] = {}
+
+    def feed(self, now: float) -> float:
+        """Take the latest readings.
+
+        Returns:
+            The time up to which all live series are known, in seconds since the epoch; what is
+            derived from several of them is right up to there, and no further.
+        """
+        known = now
+        live: dict[SeriesKey, Curve] = {}
+        for metric in METERED:
+            for key, row in self._store.by_metric[metric].items():
+                curve = self._curves.get(key)
+                if curve is None:
+                    integrate = metric.instrument is not COUNTER
+                    curve = Curve(integrate=integrate, span=self._span)
+                live[key] = curve
+                if self._is_live(row, now):
+                    at = float(self._store.time[row])
+                    # A source that is polled rarely has gaps that are none.
+                    gap = max(MAX_GAP, float(self._store.expires[row]) - at)
+                    curve.feed(at, float(self._store.value[row]), gap)
+                    if curve.end > now - self._span:  # a time that stands still stops nothing
+                        known = min(known, curve.end)
+        self._curves = live
+        return known
+
+    def restart(self) -> None:
+        """Forget all curves: the clock was set back."""
+        self._curves = {}
+
+    def live(self, metric: Metric, now: float) -> list[SeriesKey]:
+        """Keys of the metric's series that are not stale."""
+        rows = self._store.by_metric[metric].items()
+        return [key for key, row in rows if self._is_live(row, now)]
+
+    def between(
+        self, start: float, end: float, metric: Metric, entity: Entity, *labels: str
+    ) -> float | None:
+        """The amount that came about between two times; None where there is no such series."""
+        curve = self._curves.get(SeriesKey(metric, entity, labels))
+        return None if curve is None else curve.at(end) - curve.at(start)
+
+    def _is_live(self, row: int, now: float) -> bool:
+        """Whether a reading is known and fresh; one from far ahead was made by another clock."""
+        store = self._store
+        known = math.isfinite(store.value[row]) and store.time[row] < now + FUTURE
+        return known and bool(store.expires[row] > now)

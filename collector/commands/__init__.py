@@ -1,0 +1,1 @@
+"""Commands that print and end; the command line is `collector.cli`."""

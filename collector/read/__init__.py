@@ -1,0 +1,1 @@
+"""What plugins read with: files, pages, counters, processes."""
