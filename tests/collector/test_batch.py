@@ -95,6 +95,30 @@ class Stop(list[Any]):
         return self
 
 
+def test_a_batch_that_is_sealed_just_before_adding_stays_as_it_was() -> None:
+    class Raced(Batch):
+        """Another thread seals it right after each look at whether it is sealed."""
+
+        @property
+        def _sealed(self) -> bool:
+            sealed: bool = self.__dict__.get("sealed", False)
+            if not sealed:
+                self.seal()
+            return sealed
+
+        @_sealed.setter
+        def _sealed(self, value: bool) -> None:
+            self.__dict__["sealed"] = value
+
+    for add in (
+        lambda found: found.add(gpu.POWER, GPU, 1.0, at=99.0),
+        lambda found: found.extend([SeriesKey(gpu.POWER, GPU, ())], [1.0]),
+    ):
+        found = Raced(HOST, 100.0, DECLARED)
+        add(found)
+        assert (found.keys, found.values, found.times) == ([], [], {})
+
+
 @pytest.mark.parametrize("at", [None, 99.0])
 @pytest.mark.parametrize("many", [False, True])
 def test_a_batch_that_is_sealed_in_the_midst_of_adding_stays_whole(

@@ -178,6 +178,19 @@ class TestFailure:
         polls(one, 2)
         assert one._topology.children(HOST, Kind.GPU)
 
+    def test_links_that_a_poll_saw_before_it_failed_end_no_others(self) -> None:
+        def both(batch: Batch) -> None:
+            good(batch)
+            batch.link(Kind.GPU("node1", "g1"), HOST)
+
+        def half(batch: Batch) -> None:
+            good(batch)
+            raise OSError("gone")
+
+        one = source(both, half)
+        polls(one, 2)
+        assert len(one._topology.children(HOST, Kind.GPU)) == 2
+
     def test_links_that_a_good_poll_did_not_see_end(self) -> None:
         one = source(good, lambda batch: None)
         polls(one, 2)

@@ -152,6 +152,13 @@ class TestClock:
         assert history(store, "a") == before | {back: 2}
         assert latest(store, "a", back) == 2
 
+    def test_set_back_a_little_the_newest_reading_is_shown_at_once(self) -> None:
+        store = Store()
+        write(store, 300, (gpu.POWER, device("a"), 1.0))
+        write(store, 0, (gpu.POWER, device("a"), 2.0))
+        assert latest(store, "a", 0) == 2
+        assert latest(store, "a", 31) is None
+
     def test_a_poll_that_took_long_sets_nothing_back(self) -> None:
         store = Store()
         write(store, 590, (gpu.POWER, device("a"), 1.0))
@@ -183,7 +190,7 @@ EVENTS: st.SearchStrategy[Any] = st.one_of(
         ),
     ),
     st.tuples(st.just("evict"), st.integers(0, 400).map(float), st.just([])),
-    st.tuples(st.just("jump"), st.sampled_from([3600.0, -3600.0, -20.0]), st.just([])),
+    st.tuples(st.just("jump"), st.sampled_from([3600.0, -3600.0, -300.0, -20.0]), st.just([])),
 )
 
 

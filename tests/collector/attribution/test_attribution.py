@@ -155,13 +155,19 @@ class TestByHand:
         assert rack.value(derived.HOST_ENERGY, storage, "pdu") == pytest.approx(800)
         assert rack.value(derived.HOST_ENERGY_UNATTRIBUTED, storage) == pytest.approx(800)
 
-    def test_two_hosts_on_one_outlet_share_it(self) -> None:
+    @pytest.mark.parametrize(
+        ("shares", "joules"),
+        [((0.75, 0.25), (600, 200)), ((1, 1), (400, 400)), ((0.5, 0.25), (400, 200))],
+    )
+    def test_two_hosts_on_one_outlet_share_it(
+        self, shares: tuple[float, float], joules: tuple[float, float]
+    ) -> None:
         rack, other = Rack(), Kind.HOST("node2")
-        rack.link(HOST, outlet("7"), 0.75)
-        rack.link(other, outlet("7"), 0.25)
+        rack.link(HOST, outlet("7"), shares[0])
+        rack.link(other, outlet("7"), shares[1])
         fill(rack, 10, gpus={}, outlets={outlet("7"): 80})
-        assert rack.value(derived.HOST_ENERGY, HOST, "pdu") == pytest.approx(600)
-        assert rack.value(derived.HOST_ENERGY, other, "pdu") == pytest.approx(200)
+        assert rack.value(derived.HOST_ENERGY, HOST, "pdu") == pytest.approx(joules[0])
+        assert rack.value(derived.HOST_ENERGY, other, "pdu") == pytest.approx(joules[1])
 
     def test_the_rest_of_a_host_goes_to_gpus_by_what_they_take(self) -> None:
         rack, _ = one_engine()
