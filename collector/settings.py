@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from collector.secret import Secret
 
@@ -91,11 +91,25 @@ class Exporters(Section):
     otlp: Otlp | None = None
 
 
+def _outlet(text: str) -> str:
+    pdu, _, outlet = text.rpartition("/")
+    if not pdu or not outlet:
+        raise ValueError(f"{text!r} is no outlet: write pdu/outlet")
+    return text
+
+
+def _address(text: str) -> str:
+    host, _, port = text.rpartition(":")
+    if not host or not port.isdecimal():
+        raise ValueError(f"{text!r} is no address of an engine: write host:port")
+    return text
+
+
 class Host(Section):
     """What only people know of a host."""
 
     rack: str | None = Field(default=None, description="The rack that it stands in.")
-    outlets: list[Annotated[str, Field(pattern="^.+/[^/]+$")]] = Field(
+    outlets: list[Annotated[str, AfterValidator(_outlet)]] = Field(
         default=[], description="Outlets that feed it, all of its feeds: `pdu/outlet`."
     )
 
@@ -114,7 +128,7 @@ class Placement(Section):
     hosts: dict[str, Host] = {}
     pdus: dict[str, str] = Field(default={}, description="PDU to rack.")
     racks: dict[str, str] = Field(default={}, description="Rack to site.")
-    engines: dict[Annotated[str, Field(pattern="^.+:[0-9]+$")], Engine] = Field(
+    engines: dict[Annotated[str, AfterValidator(_address)], Engine] = Field(
         default={}, description="By `address:port`."
     )
 
