@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import logging
 import tomllib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -25,10 +26,11 @@ class Configured(NamedTuple):
 
 
 class Config(NamedTuple):
-    """A checked config."""
+    """A checked config; `detectable` are the plugins that run where they find something."""
 
     settings: Settings
     plugins: list[Configured]
+    detectable: frozenset[str] = frozenset()
 
 
 Checked = TypeVar("Checked", bound=BaseModel)
@@ -74,7 +76,20 @@ def parse(text: str, name: str, *, only: str | None = None) -> Config:
     configured = checker.plugins(plugins, detect=detect, only=only)
     if checker.problems or settings is None:
         raise ConfigError([text for _, text in sorted(checker.problems)])
-    return Config(settings, configured)
+    names = plugin.names() if detect and only is None else []
+    return Config(settings, configured, frozenset(names) - frozenset(plugins))
+
+
+def found(names: Iterable[str]) -> list[Configured]:
+    """Make the instances of those plugins that find something on this host; never raises."""
+    made: list[Configured] = []
+    for name in sorted(names):
+        try:
+            kind = plugin.load(name)
+            made += [Configured(name, kind.model_validate(config)) for config in kind.detect()]
+        except Exception as error:  # noqa: BLE001 - nobody asked for this plugin: the others go on
+            log.warning("plugin %s cannot look at this host: %s", name, error)
+    return made
 
 
 class _Checker:
@@ -120,26 +135,19 @@ class _Checker:
         for name in [*tables, *([only] if only else [])]:
             if name not in names:
                 self.problem(("plugins", name), f"no such plugin{_nearest(name, names)}")
-        for name in names if detect or only else [name for name in names if name in tables]:
-            if only is not None and name != only:
-                continue
-            try:
-                kind = plugin.load(name)
-            except PluginError as error:
-                if name in tables:
-                    self.problem(("plugins", name), str(error))
-                continue
-            if name in tables:
-                made += self._configured(name, kind, tables[name], only=only)
-            else:
-                found = _detect(name, kind) or ([{}] if only else [])
-                instances = [self.check(kind, config, ("plugins", name)) for config in found]
-                made += [Configured(name, instance) for instance in instances if instance]
+        for name in names if only is None else {only} & set(names):
+            here = found([name]) if name not in tables and (detect or only) else []
+            if name in tables or (only and not here):
+                here = self._configured(name, tables.get(name, {}), only=only)
+            made += here
         return made
 
-    def _configured(
-        self, name: str, kind: type[Plugin], table: object, only: str | None
-    ) -> list[Configured]:
+    def _configured(self, name: str, table: object, only: str | None) -> list[Configured]:
+        try:
+            kind = plugin.load(name)
+        except PluginError as error:
+            self.problem(("plugins", name), str(error))
+            return []
         made: dict[str, Configured] = {}
         for path, config in self._instances(("plugins", name), table):
             if not config.pop("enabled", True) and only is None:
@@ -156,9 +164,9 @@ class _Checker:
         """Give the config of each target: a table, its `targets`, or an array of tables."""
         if isinstance(table, list):
             return [
-                found
+                instance
                 for index, one in enumerate(table)
-                for found in self._instances((*path, index), one)
+                for instance in self._instances((*path, index), one)
             ]
         if not isinstance(table, dict):
             self.problem(path, "must be a table")
@@ -187,14 +195,6 @@ def _fields(model: type[BaseModel], path: tuple[int | str, ...]) -> list[str]:
         if nested:
             model = nested[-1]
     return list(model.model_fields)
-
-
-def _detect(name: str, kind: type[Plugin]) -> list[dict[str, Any]]:
-    try:
-        return kind.detect()
-    except Exception as error:  # noqa: BLE001 - nobody asked for this plugin: the others go on
-        log.warning("plugin %s cannot look at this host: %s", name, error)
-        return []
 
 
 def _nearest(key: str, known: list[str]) -> str:

@@ -10,13 +10,14 @@ import signal
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack, suppress
+from functools import partial
 from typing import TYPE_CHECKING
 
 from collector import __version__, placement, systemd, web
 from collector.attribution import Attribution
 from collector.batch import Batch
 from collector.catalog import selfmetrics
-from collector.config import Config, ConfigError, Configured
+from collector.config import Config, ConfigError, Configured, found
 from collector.entity import Kind
 from collector.export.prometheus import Page
 from collector.metric import Metric
@@ -25,13 +26,14 @@ from collector.settings import Otlp
 from collector.store import Store
 from collector.topology import Topology
 from collector.web import api
-from collector.worker import Worker
+from collector.worker import BusyError, Worker
 
 if TYPE_CHECKING:
     from collector.export.otlp import OtlpPush
 
 log = logging.getLogger(__name__)
 
+LOOK = 60.0  # seconds between two looks for what else can be read on this host
 HOUSEKEEPING = 5.0  # seconds between two looks at oneself
 NEEDS_RESTART = ("daemon", "web", "store", "attribution", "exporters")
 _SELF = frozenset(value for value in vars(selfmetrics).values() if isinstance(value, Metric))
@@ -78,7 +80,12 @@ class Daemon:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.stop)
         reloads: set[asyncio.Task[list[str]]] = set()  # the loop alone does not keep its tasks
-        loop.add_signal_handler(signal.SIGHUP, lambda: reloads.add(loop.create_task(self.reload())))
+
+        def hangup() -> None:
+            reloads.add(task := loop.create_task(self.reload()))
+            task.add_done_callback(reloads.discard)
+
+        loop.add_signal_handler(signal.SIGHUP, hangup)
         settings = self.config.settings
         app = web.App(
             Page(self.store), self.waiting, self.reload if settings.web.enable_lifecycle else None
@@ -93,6 +100,7 @@ class Daemon:
             works = [
                 _repeat("attribution", settings.attribution.interval, self._attribute),
                 _repeat("housekeeping", HOUSEKEEPING, self._keep_house),
+                self._look_again(),
             ]
             if settings.exporters.otlp:
                 self._push = self._otlp(settings.exporters.otlp)
@@ -173,6 +181,22 @@ class Daemon:
         for source in gone:
             self.topology.observe(source.id, [], time.time())
             del self.sources[source.id]
+
+    async def _look_again(self) -> None:
+        """Start what can be read on this host since lately: an engine, a driver."""
+        while True:
+            await asyncio.sleep(LOOK)
+            detectable = self.config.detectable
+            try:
+                there = await self._reader.run(partial(found, detectable))
+            except BusyError:
+                continue
+            running = {(source.name, source.plugin.target) for source in self.sources.values()}
+            new = [one for one in there if (one.name, one.plugin.target) not in running]
+            self.config.plugins.extend(new)
+            self._start_sources()
+            for name, plugin in new:
+                log.info("found on this host: %s %s", name, plugin.target)
 
     def _deliver(self, batch: Batch) -> None:
         self.attribution.take(batch.calls)

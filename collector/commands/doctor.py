@@ -29,7 +29,13 @@ async def report(config: Config, *, as_json: bool) -> int:
     for name in plugin.names():
         if name not in running:
             rows.append(
-                {"plugin": name, "target": "", "state": "idle", "series": 0, "note": _why(name)}
+                {
+                    "plugin": name,
+                    "target": "",
+                    "state": "idle",
+                    "series": 0,
+                    "note": _why(name, config),
+                }
             )
     rows.sort(key=lambda row: (str(row["plugin"]), str(row["target"])))
     if as_json:
@@ -45,7 +51,7 @@ async def report(config: Config, *, as_json: bool) -> int:
     return 1 if polled.failed else 0
 
 
-def _why(name: str) -> str:
+def _why(name: str, config: Config) -> str:
     """Say why a plugin does not run: what it wants, in its own words."""
     try:
         kind = plugin.load(name)
@@ -54,4 +60,6 @@ def _why(name: str) -> str:
     wants = [key for key, field in kind.model_fields.items() if field.is_required()]
     if wants:
         return f"not configured: set {', '.join(wants)} in [plugins.{name}]"
+    if name not in config.detectable:
+        return "turned off by the config"
     return "found nothing to read on this host"

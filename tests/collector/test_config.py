@@ -86,3 +86,22 @@ def test_what_is_no_toml_or_no_file(tmp_path: Path) -> None:
     (tmp_path / "latin.toml").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(ConfigError, match="cannot be read"):
         config.load(tmp_path / "latin.toml")
+
+
+def test_plugins_that_run_where_they_find_something(monkeypatch) -> None:
+    monkeypatch.setattr(Probe, "detect", classmethod(lambda cls: [{"target": "here"}]))
+    loaded = config.parse("", "x")
+    assert [c.plugin.target for c in loaded.plugins] == ["here"]
+    assert loaded.detectable == {"probe"}
+    for text in ("[plugins.probe]\nenabled = false", "[daemon]\ndetect = false"):
+        loaded = config.parse(text, "x")
+        assert (loaded.plugins, loaded.detectable) == ([], frozenset())
+
+
+def test_a_look_that_fails_harms_nobody(monkeypatch, caplog) -> None:
+    def fail(cls) -> None:
+        raise OSError("no /dev")
+
+    monkeypatch.setattr(Probe, "detect", classmethod(fail))
+    assert config.found(["probe"]) == []
+    assert "probe cannot look at this host: no /dev" in caplog.text

@@ -16,7 +16,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from collector import config
+from collector import config, plugin
 from collector import daemon as module
 from collector.batch import SeriesKey
 from collector.catalog import attribution, gpu, selfmetrics
@@ -143,6 +143,27 @@ def test_it_is_ready_once_every_source_was_tried(path: Path) -> None:
             served.configure(text)
             assert await served.get("/-/reload", "POST") == (200, "reloaded\n")
             assert await served.get("/-/ready") == (200, "ready\n")
+
+    asyncio.run(run())
+
+
+def test_what_comes_to_the_host_later_is_found(
+    path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    there: list[config.Configured] = []
+    monkeypatch.setattr(module, "LOOK", 0.05)
+    monkeypatch.setattr(module, "found", lambda names: list(there))
+
+    async def run() -> None:
+        async with serve(path, '[plugins.probe]\ntarget = "first"') as served:
+            kind = plugin.load("probe")
+            there.append(config.Configured("probe", kind.model_validate({"target": "first"})))
+            there.append(config.Configured("probe", kind.model_validate({"target": "later"})))
+            await served.until("/metrics", 'hw_id="later"')
+            await asyncio.sleep(0.2)
+            assert len(served.daemon.sources) == 2
+            assert caplog.text.count("found on this host") == 1
 
     asyncio.run(run())
 

@@ -40,13 +40,14 @@ def load(name: str) -> type[Plugin]:
 
 @pytest.fixture(autouse=True)
 def _plugins(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(plugin, "names", lambda: ["broken", "needy", "probe", "quiet"])
+    monkeypatch.setattr(plugin, "names", lambda: ["broken", "needy", "off", "probe", "quiet"])
     monkeypatch.setattr(plugin, "load", load)
 
 
 def report(*probes: Probe, as_json: bool = False) -> int:
     configured = [Configured("probe", probe) for probe in probes]
-    return asyncio.run(doctor.report(Config(Settings(), configured), as_json=as_json))
+    config = Config(Settings(), configured, frozenset({"quiet"}))
+    return asyncio.run(doctor.report(config, as_json=as_json))
 
 
 def test_what_runs_what_fails_and_what_is_missing(capsys: pytest.CaptureFixture[str]) -> None:
@@ -56,15 +57,17 @@ def test_what_runs_what_fails_and_what_is_missing(capsys: pytest.CaptureFixture[
     assert [line.split(maxsplit=2)[:2] for line in lines[2:]] == [
         ["idle", "broken"],
         ["idle", "needy"],
+        ["idle", "off"],
         ["failing", "probe"],
         ["ok", "probe"],
         ["idle", "quiet"],
     ]
     assert "no libsnmp" in lines[2]
     assert "not configured: set url, key in [plugins.needy]" in lines[3]
-    assert lines[4].endswith("1 series      partial: half of it is gone")
-    assert lines[5].endswith(f"probe {long}  1 series")
-    assert "found nothing to read on this host" in lines[6]
+    assert "turned off by the config" in lines[4]
+    assert lines[5].endswith("1 series      partial: half of it is gone")
+    assert lines[6].endswith(f"probe {long}  1 series")
+    assert "found nothing to read on this host" in lines[7]
 
 
 def test_all_well(capsys: pytest.CaptureFixture[str]) -> None:
