@@ -169,14 +169,14 @@ class Attribution:
     ) -> dict[Served, float]:
         """Divide a GPU's energy among the engines and models that used it."""
         shares: dict[Entity | None, float] = defaultdict(float)  # None: no engine
-        for link in self._topology.children(device, Kind.ENGINE, step.end):
-            shares[link.child] += link.share
         for process, use in self._use(device, step).items():
             engines = self._topology.parents(process, Kind.ENGINE, step.end)
             for up in engines:
                 shares[up.parent] += use / len(engines)
             if not engines:
                 shares[None] += use
+        for link in self._topology.children(device, Kind.ENGINE, step.end):
+            shares.setdefault(link.child, link.share)  # what is seen goes before what is configured
         handed: dict[Served, float] = {}
         for user, part in _divide(joules, shares).items():
             if user is not None:

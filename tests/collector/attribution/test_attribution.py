@@ -98,6 +98,16 @@ class TestByHand:
         assert rack.value(derived.ENGINE_ENERGY, busy, MODEL) == pytest.approx(750)
         assert rack.value(derived.ENGINE_ENERGY, calm, MODEL) == pytest.approx(250)
 
+    def test_an_engine_that_is_seen_is_not_counted_as_configured_too(self) -> None:
+        rack, seen, told = Rack(), engine("8000"), engine("8001")
+        rack.link(process("1"), device("g0"))
+        rack.link(process("1"), seen)
+        for entity in (seen, told):
+            rack.link(entity, device("g0"))
+        fill(rack, 10, gpus={"g0": 100}, tokens={seen: 5, told: 5})
+        assert rack.value(derived.ENGINE_ENERGY, seen, MODEL) == pytest.approx(500)
+        assert rack.value(derived.ENGINE_ENERGY, told, MODEL) == pytest.approx(500)
+
     def test_what_no_engine_used_stays_with_the_gpu(self) -> None:
         rack, entity = one_engine()
         rack.link(process("99"), device("g0"))  # a notebook that someone left open
