@@ -363,3 +363,16 @@ def test_real_timeline_incrementally():
         alone, _ = read(body=body)
         assert values(page) == values(alone)
         assert any(s.name == "vllm:generation_tokens_total" for s in page.series)
+
+
+def test_llama_cpp_counts_what_its_clients_counted():
+    page = Page(None)
+    page.update(data("serving/llama.cpp-real/after60.prom").read_bytes())
+    counted = {one.name.removeprefix("llamacpp:"): one.value for one in page.series}
+    usage = [
+        request["usage"]
+        for request in json.loads(data("serving/llama.cpp-real/truth.json").read_text())
+    ]
+    prompt = counted["prompt_tokens_total"] + counted["prompt_tokens_cached_total"]
+    assert prompt == sum(one["prompt_tokens"] for one in usage)
+    assert counted["tokens_predicted_total"] == sum(one["completion_tokens"] for one in usage)
