@@ -44,7 +44,11 @@ class Web(Section):
 class History(Section):
     """How much is remembered."""
 
-    resolution: float = Field(default=1.0, gt=0, description="Seconds of one slot; 10 saves memory where only PDUs are polled.")
+    resolution: float = Field(
+        default=1.0,
+        gt=0,
+        description="Seconds of one slot; 10 saves memory where only PDUs are polled.",
+    )
     history: float = Field(default=3600.0, gt=0, description="Seconds that are kept.")
 
 
