@@ -12,7 +12,7 @@ from collections import Counter, defaultdict
 from pathlib import Path
 from typing import NamedTuple
 
-from collector import placement
+from collector import __version__, placement
 from collector.config import Config
 from collector.entity import Kind
 from collector.export.prometheus import Page
@@ -67,18 +67,34 @@ async def samples(config: Config, *, as_json: bool) -> int:
     return 1 if polled.failed else 0
 
 
+CASE = """\
+# TODO: device and firmware. Recorded on {date} by w2t {version}.
+[daemon]
+host_name = "node1"
+
+[plugins.{name}]
+"""
+
+
 async def record(config: Config, folder: Path) -> int:
-    """Save what one poll of the configured plugin reads into `folder`."""
-    for configured in config.plugins[:1]:
-        record = configured.plugin.record
+    """Save what one poll of the configured plugin reads into `folder`, as a case for tests."""
+    for name, plugin in config.plugins[:1]:
+        record = plugin.record
         if inspect.iscoroutinefunction(record):
             await record(folder)
         else:
             await asyncio.to_thread(record, folder)
-        print(f"{configured.name}: saved in {folder}")  # noqa: T201
+        await asyncio.to_thread(_describe, folder / "config.toml", name)
+        print(f"{name}: saved in {folder}; complete config.toml there, then: make golden")  # noqa: T201
         return 0
     print("nothing to record: the plugin is not configured and finds nothing here")  # noqa: T201
     return 1
+
+
+def _describe(path: Path, name: str) -> None:
+    date = time.strftime("%Y-%m-%d", time.gmtime())
+    if not path.exists():
+        path.write_text(CASE.format(date=date, version=__version__, name=name))
 
 
 async def topology(config: Config) -> list[Link]:

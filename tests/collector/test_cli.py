@@ -3,8 +3,10 @@ from __future__ import annotations
 import io
 import json
 import logging
+import shutil
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -158,6 +160,12 @@ class TestRecord:
         assert run("record", "probe", tmp_path / "case", "--config.file", path) == 0
         assert (tmp_path / "case/input/probe.txt").read_text() == "what was read"
         assert "saved in" in capsys.readouterr().out
+        case = tmp_path / "case/config.toml"
+        assert tomllib.loads(case.read_text())["plugins"] == {"probe": {}}
+        shutil.rmtree(tmp_path / "case/input")
+        case.write_text("# An AP8853 with firmware 6.8")
+        assert run("record", "probe", tmp_path / "case", "--config.file", path) == 0
+        assert case.read_text() == "# An AP8853 with firmware 6.8"
 
     def test_what_cannot_be_read(
         self, path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
