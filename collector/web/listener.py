@@ -66,7 +66,8 @@ async def listen(
                 loop = asyncio.get_running_loop()
                 server = await loop.create_server(accept, host, port, reuse_address=True)
             except OSError as error:
-                raise OSError(error.errno, f"cannot listen on {text}: {error.strerror}") from error
+                why = str(error.strerror).rpartition(": ")[2]  # asyncio tells the address, too
+                raise OSError(error.errno, f"cannot listen on {text}: {why}") from error
             servers.append(server)
             for sock in server.sockets:
                 # Inherited by the connections. Closing a transport waits for what is unsent, so

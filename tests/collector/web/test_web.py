@@ -294,7 +294,7 @@ def test_several_addresses_and_what_they_mean():
             for address in addresses:
                 answer = await raw(address, b"GET /-/ready HTTP/1.0\r\n\r\n")
                 assert answer.startswith(b"HTTP/1.0 200 OK\r\n")
-            with pytest.raises(OSError, match=f"cannot listen on {addresses[0]}: "):
+            with pytest.raises(OSError, match=f"cannot listen on {addresses[0]}: address already"):
                 async with web.serve(web.App(Page(Store(history=60)), list), addresses[:1]):
                     pass
 
