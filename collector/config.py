@@ -57,7 +57,7 @@ def load(path: Path | None, *, only: str | None = None) -> Config:
     if path is None:
         return parse("", "defaults", only=only)
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")  # some editors begin a file with a mark
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError([f"{path}: cannot be read: {error}"]) from error
     return parse(text, str(path), only=only)
@@ -67,7 +67,7 @@ def parse(text: str, name: str, *, only: str | None = None) -> Config:
     """Check the text of a config; `name` is what errors call it. See `load`."""
     try:
         tables = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise ConfigError([f"{name}: not TOML: {error}"]) from error
     checker = _Checker(name, toml.lines(text))
     plugins = tables.pop("plugins", {})

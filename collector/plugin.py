@@ -26,7 +26,7 @@ class Plugin(BaseModel, ABC):
     A plugin reads one target. Where the config names several, one instance is made for each.
     """
 
-    model_config = ConfigDict(extra="forbid", arbitrary_types_allowed=True)
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False, arbitrary_types_allowed=True)
 
     metrics: ClassVar[tuple[Metric, ...]]
     """All that `poll` may add."""

@@ -15,7 +15,7 @@ DEFAULT_LISTEN = "0.0.0.0:9842"
 class Section(BaseModel):
     """A table of the config whose keys are all known."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
 
 class Daemon(Section):
@@ -32,10 +32,17 @@ class Daemon(Section):
     )
 
 
+def _listen(text: str) -> str:
+    from collector.web.listener import parse
+
+    parse(text)
+    return text
+
+
 class Web(Section):
     """The HTTP endpoint."""
 
-    listen_address: list[str] = Field(
+    listen_address: list[Annotated[str, AfterValidator(_listen)]] = Field(
         default=[DEFAULT_LISTEN], description="host:port; several are allowed."
     )
     enable_lifecycle: bool = Field(default=False, description="Allow POST /-/reload.")
@@ -49,7 +56,9 @@ class History(Section):
         gt=0,
         description="Seconds of one slot; 10 saves memory where only PDUs are polled.",
     )
-    history: float = Field(default=3600.0, gt=0, description="Seconds that are kept.")
+    history: float = Field(
+        default=3600.0, gt=0, le=366 * 86400, description="Seconds that are kept."
+    )
 
 
 class Attribution(Section):

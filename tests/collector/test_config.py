@@ -88,6 +88,33 @@ def test_what_is_no_toml_or_no_file(tmp_path: Path) -> None:
         config.load(tmp_path / "latin.toml")
 
 
+def test_a_file_as_an_editor_of_windows_saves_it(tmp_path: Path) -> None:
+    path = tmp_path / "w2t.toml"
+    path.write_bytes(b'\xef\xbb\xbf[web]\r\nlisten_address = ["127.0.0.1:1"]\r\n')
+    assert config.load(path).settings.web.listen_address == ["127.0.0.1:1"]
+
+
+def test_a_file_that_nests_without_end() -> None:
+    assert "not TOML" in problems(f"x = {'[' * 5000}{']' * 5000}")[0]
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ('[web]\nlisten_address = ["127.0.0.1"]', "web.listen_address: cannot listen on '127.0.0."),
+        ("[store]\nhistory = inf", "store.history: Input should be a finite number"),
+        ("[store]\nhistory = 1e300", "store.history: Input should be less than"),
+        ("[attribution]\nwindow = inf", "attribution.window: Input should be a finite number"),
+        (
+            '[plugins.probe]\ntarget = "a"\ntimeout = inf',
+            "plugins.probe.timeout: Input should be a finite number",
+        ),
+    ],
+)
+def test_what_would_end_the_daemon_later(text: str, problem: str) -> None:
+    assert [found for found in problems(text) if problem in found]
+
+
 def test_plugins_that_run_where_they_find_something(monkeypatch) -> None:
     monkeypatch.setattr(Probe, "detect", classmethod(lambda cls: [{"target": "here"}]))
     loaded = config.parse("", "x")
