@@ -23,6 +23,7 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
 from yarl import URL
 
 from collector import __version__
+from collector.read.http import reason
 
 if TYPE_CHECKING:
     import grpc
@@ -130,6 +131,8 @@ class _Http:
                 answer = await _read(response.content)
         except TimeoutError as error:
             raise DeliveryError(f"no answer within {timeout:.1f} s", retry=True) from error
+        except aiohttp.ClientConnectorError as error:
+            raise DeliveryError(reason(error), retry=True) from error
         except aiohttp.ClientError as error:
             text = str(error) or type(error).__name__
             raise DeliveryError(text, retry=True) from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 import time
 import zlib
@@ -11,11 +12,18 @@ from typing import TYPE_CHECKING, NamedTuple
 from collector import __version__
 
 if TYPE_CHECKING:
-    from aiohttp import AddrInfoType, ClientResponse, ClientSession
+    from aiohttp import AddrInfoType, ClientConnectorError, ClientResponse, ClientSession
 
 MAX_PAGE = 32 << 20  # bytes; a vLLM page of 4,000 lines has 0.4 MB
 _GZIP_OR_ZLIB = zlib.MAX_WBITS | 32  # zlib.h, inflateInit2: recognise the header
 _CHUNK = 1 << 16
+
+
+def reason(error: ClientConnectorError) -> str:
+    """Say why there is no connection; aiohttp's text leaves that out, and speaks of TLS instead."""
+    cause = error.os_error
+    plain = isinstance(cause, ConnectionError) or type(cause) is OSError  # errno of others differ
+    return os.strerror(cause.errno) if plain and cause.errno else str(cause)
 
 
 class AnswerError(Exception):
@@ -114,6 +122,8 @@ class Endpoint:
         except TimeoutError as error:
             raise TimeoutError(f"{self.url}: no whole answer in {self._seconds:g} s") from error
         except aiohttp.ClientError as error:
+            if isinstance(error, aiohttp.ClientConnectorError):
+                raise ConnectionError(f"{self.url}: {reason(error)}") from error
             if isinstance(error, OSError):
                 raise
             message = " ".join(str(error).split())  # of several lines it makes one

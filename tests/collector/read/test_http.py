@@ -155,7 +155,7 @@ def test_connection_refused():
             url = pages.url
         endpoint = Endpoint(url, "text/plain", 5.0)
         endpoint.open()
-        with pytest.raises(OSError, match=r"refused|connect"):
+        with pytest.raises(OSError, match=f"^{url}: Connection refused$"):
             await endpoint.get()
         await endpoint.close()
 
