@@ -44,6 +44,9 @@ class Child:
         config: Its fields, as JSON has them.
         host: The host this daemon runs on.
         start_limit: Seconds that the plugin's `open` may take, over several polls.
+
+    Attributes:
+        end: How the last child ended; empty while one is at work.
     """
 
     def __init__(
@@ -61,7 +64,7 @@ class Child:
         self._ready = False
         self._started = 0.0
         self._ended_in_a_row = 0
-        self._end = ""
+        self.end = ""
         self._left: Process | None = None
         self._hung_since = 0.0
         self._note = -1
@@ -107,7 +110,8 @@ class Child:
     async def _start(self) -> Process:
         wait = self._started + self._delay() - time.monotonic()
         if wait > 0:
-            raise ChildError(f"{self._end} (starts again in {wait:.0f} s)")
+            raise ChildError(f"{self.end} (starts again in {wait:.0f} s)")
+        self.end = ""
         self._receiver.restart()
         if self._note < 0:
             self._note = os.memfd_create("w2t-child")
@@ -117,7 +121,8 @@ class Child:
         self._started = time.monotonic()
         self._process = process = await self._spawn()
         if process.stdin is not None:
-            process.stdin.write(orjson.dumps(self._order) + b"\n")
+            order = self._order | {"level": log.getEffectiveLevel()}
+            process.stdin.write(orjson.dumps(order) + b"\n")
         return process
 
     async def _spawn(self) -> Process:
@@ -160,18 +165,15 @@ class Child:
         """See the child off, and say how it ended."""
         self._let_go(process, time.time())
         await _leave(process, 1.0)
-        self._end = str(error)
+        self.end = str(error)
         if isinstance(error, OSError | EOFError):
-            self._end = f"child process {process.pid} {_how(process.returncode)}"
-        return ChildError(self._end)
+            self.end = f"child process {process.pid} {_how(process.returncode)}"
+        return ChildError(self.end)
 
     def _give_up(self, process: Process, at: float) -> None:
-        first = not self._ended_in_a_row
         self._let_go(process, at)
         _kill(process)
-        self._end = f"child process {process.pid} {self._where()}: killed"
-        if first:
-            log.warning("%s: %s", self._name, self._end)
+        self.end = f"child process {process.pid} {self._where()}: killed"
 
     def _let_go(self, process: Process, at: float) -> None:
         self._process = None

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from collector import logs
 from collector.batch import Batch
 from collector.entity import Entity, Kind
 from collector.wire import Sender
@@ -66,6 +67,7 @@ def _serve(write: Callable[[bytes], None]) -> None:
     requests = sys.stdin.buffer
     order = orjson.loads(requests.readline())
     host = Kind.HOST(*order["host"])
+    logs.to_stderr(order["level"])
     sender = Sender(write)
     try:
         plugin = _open(order["plugin"], order["config"])

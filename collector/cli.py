@@ -10,9 +10,8 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import ClassVar
 
-from collector import __version__, config, settings
+from collector import __version__, config, logs, settings
 from collector.commands import docs, doctor, once
 from collector.config import Config, ConfigError
 
@@ -22,7 +21,7 @@ BAD_CONFIG = 2  # exit status
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit status."""
     options = _parser().parse_args(arguments)
-    _log_to_stderr(options.log_level or "info")
+    logs.to_stderr((options.log_level or "info").upper())
     try:
         status: int = options.command(options)
         sys.stdout.flush()
@@ -157,21 +156,3 @@ def _doctor(options: argparse.Namespace) -> int:
 def _docs(options: argparse.Namespace) -> int:
     docs.write(options.folder)
     return 0
-
-
-class _Journal(logging.Formatter):
-    """For journald, which adds the time and takes the level from a prefix (sd-daemon(3))."""
-
-    LEVELS: ClassVar = {"DEBUG": 7, "INFO": 6, "WARNING": 4, "ERROR": 3}
-
-    def format(self, record: logging.LogRecord) -> str:
-        return f"<{self.LEVELS.get(record.levelname, 3)}>{super().format(record)}"
-
-
-def _log_to_stderr(level: str) -> None:
-    handler = logging.StreamHandler(sys.stderr)
-    if "JOURNAL_STREAM" in os.environ:
-        handler.setFormatter(_Journal())
-    else:
-        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)

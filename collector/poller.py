@@ -117,6 +117,8 @@ class Source:
                 await self._read(batch)
         except TimeoutError as error:
             reason, message = "timeout", str(error) or f"no answer within {plugin.timeout:g} s"
+            if self._child is not None and self._child.end:
+                message += f": {self._child.end}"
         except BusyError as error:
             reason, message = "hung", str(error)
         except OSError as error:

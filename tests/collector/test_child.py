@@ -2,7 +2,6 @@
 
 import asyncio
 import ctypes
-import logging
 import os
 import signal
 import subprocess
@@ -95,7 +94,7 @@ def test_one_process_serves_all_polls(scenario):
     asyncio.run(go())
 
 
-def test_a_hung_child_is_killed_and_a_new_one_takes_over(scenario, caplog):
+def test_a_hung_child_is_killed_and_a_new_one_takes_over(scenario):
     async def go():
         child, other = Child("nvml", {}, HOST), Child("nvml", {}, HOST)
         await poll(child)
@@ -104,20 +103,32 @@ def test_a_hung_child_is_killed_and_a_new_one_takes_over(scenario, caplog):
         scenario.set("hang", "nvmlDeviceGetClockInfo")
         await asyncio.to_thread(scenario.write)
         await hung_poll(child, "nvmlDeviceGetClockInfo")
+        assert child.end.startswith(f"child process {pid} hung since ")
+        assert child.end.endswith(f"in nvmlDeviceGetClockInfo of {nvml.uuid(0)}: killed")
         await until(lambda: not exists(pid))
         scenario.set("hang", None)
         await asyncio.to_thread(scenario.write)
         assert len((await poll(other)).keys) == len((await poll(child)).keys) > 30
         assert pid_of(child) != pid
+        assert child.end == ""
         await child.close()
         await other.close()
-        return pid
 
-    with caplog.at_level(logging.WARNING):
-        pid = asyncio.run(go())
-    (record,) = caplog.records
-    assert f"child process {pid} hung since " in record.message
-    assert f"in nvmlDeviceGetClockInfo of {nvml.uuid(0)}: killed" in record.message
+    asyncio.run(go())
+
+
+def test_what_a_child_logs_looks_as_what_the_daemon_does(scenario, capfd, monkeypatch):
+    async def go():
+        child = Child("nvml", {"slow_interval": 0.001}, HOST)
+        await poll(child)
+        scenario.remove(0)
+        await asyncio.to_thread(scenario.write)
+        await poll(child)
+        await child.close()
+
+    monkeypatch.setenv("JOURNAL_STREAM", "8:1")
+    asyncio.run(go())
+    assert capfd.readouterr().err.startswith(f"<4>{nvml.uuid(0)} is no longer among the GPUs")
 
 
 def test_a_child_that_hangs_again_and_again_is_started_more_and_more_rarely(scenario):

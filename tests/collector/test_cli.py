@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import io
 import json
 import logging
 import shutil
@@ -303,21 +302,3 @@ def test_a_reader_that_has_had_enough(path: Path, site: Path, chatty: int) -> No
         errors = started.stderr.read()
         assert started.wait(60) == 0
     assert errors == ""
-
-
-@pytest.mark.parametrize(
-    ("journal", "line"), [("8:1", "<4>careful\n"), (None, "WARNING careful\n")]
-)
-def test_the_log_is_what_journald_takes(
-    journal: str | None, line: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.delenv("JOURNAL_STREAM", raising=False)
-    if journal:
-        monkeypatch.setenv("JOURNAL_STREAM", journal)
-    stream = io.StringIO()
-    monkeypatch.setattr(sys, "stderr", stream)
-    cli._log_to_stderr("info")
-    logging.getLogger("x").warning("careful")
-    logging.getLogger("x").debug("not told")
-    assert stream.getvalue().endswith(line)
-    assert len(stream.getvalue().splitlines()) == 1
