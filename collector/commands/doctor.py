@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import json
+import logging
 import platform
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 
-from collector import __version__, plugin
+from pydantic import ValidationError
+
+from collector import __version__, plugin, poller
 from collector.commands import once
-from collector.config import Config
+from collector.config import Config, Configured
 from collector.plugin import PluginError
 
 
 async def report(config: Config, *, as_json: bool) -> int:
     """Poll what is configured or found, and print a line for each plugin."""
-    polled = await once.poll(config)
+    with _without_warnings():  # the report says it all
+        polled = await once.poll(config)
+        absent = await once.poll(config._replace(plugins=_not_found(config)))
     rows: list[dict[str, object]] = []
     for source in polled.sources:
         rows.append(
@@ -25,6 +32,7 @@ async def report(config: Config, *, as_json: bool) -> int:
                 "note": source.error or "",
             }
         )
+    why = {source.name: source.error or "can be read all the same" for source in absent.sources}
     running = {source.name for source in polled.sources}
     for name in plugin.names():
         if name not in running:
@@ -34,7 +42,7 @@ async def report(config: Config, *, as_json: bool) -> int:
                     "target": "",
                     "state": "idle",
                     "series": 0,
-                    "note": _why(name, config),
+                    "note": f"not found: {why[name]}" if name in why else _why(name),
                 }
             )
     rows.sort(key=lambda row: (str(row["plugin"]), str(row["target"])))
@@ -51,8 +59,17 @@ async def report(config: Config, *, as_json: bool) -> int:
     return 1 if polled.failed else 0
 
 
-def _why(name: str, config: Config) -> str:
-    """Say why a plugin does not run: what it wants, in its own words."""
+def _not_found(config: Config) -> list[Configured]:
+    """Make those that look for something on this host and found nothing: their errors say what."""
+    made = []
+    for name in config.detectable - {name for name, _ in config.plugins}:
+        with suppress(PluginError, ValidationError):
+            made.append(Configured(name, plugin.load(name)()))
+    return made
+
+
+def _why(name: str) -> str:
+    """Say why a plugin was not even tried."""
     try:
         kind = plugin.load(name)
     except PluginError as error:
@@ -60,6 +77,15 @@ def _why(name: str, config: Config) -> str:
     wants = [key for key, field in kind.model_fields.items() if field.is_required()]
     if wants:
         return f"not configured: set {', '.join(wants)} in [plugins.{name}]"
-    if name not in config.detectable:
-        return "turned off by the config"
-    return "found nothing to read on this host"
+    return "turned off by the config"
+
+
+@contextmanager
+def _without_warnings() -> Iterator[None]:
+    logger = logging.getLogger(poller.__name__)
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)

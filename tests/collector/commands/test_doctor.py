@@ -32,7 +32,14 @@ class Needy(Probe):
     key: str
 
 
+class Absent(Probe):
+    def poll(self, batch: Batch) -> None:
+        raise FileNotFoundError("/sys has no such thing: load its driver")
+
+
 def load(name: str) -> type[Plugin]:
+    if name == "quiet":
+        return Absent
     if name == "broken":
         raise PluginError("plugin broken cannot be imported: no libsnmp")
     return Needy if name == "needy" else Probe
@@ -50,7 +57,9 @@ def report(*probes: Probe, as_json: bool = False) -> int:
     return asyncio.run(doctor.report(config, as_json=as_json))
 
 
-def test_what_runs_what_fails_and_what_is_missing(capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_runs_what_fails_and_what_is_missing(
+    capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
     long = "http://a-rather-long-name.of-a-host.example:8000/metrics"
     assert report(Probe(target=long), Probe(target="b", fail=True)) == 1
     lines = capsys.readouterr().out.splitlines()
@@ -67,7 +76,8 @@ def test_what_runs_what_fails_and_what_is_missing(capsys: pytest.CaptureFixture[
     assert "turned off by the config" in lines[4]
     assert lines[5].endswith("1 series      partial: half of it is gone")
     assert lines[6].endswith(f"probe {long}  1 series")
-    assert "found nothing to read on this host" in lines[7]
+    assert lines[7].endswith("/sys has no such thing: load its driver")
+    assert not caplog.records  # it is told once
 
 
 def test_all_well(capsys: pytest.CaptureFixture[str]) -> None:
