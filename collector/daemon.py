@@ -155,6 +155,8 @@ class Daemon:
         self.config = config
         self._place()
         await self._stop_sources(keep=config.plugins)
+        if self._stopping.is_set():
+            return
         self._start_sources()
         log.info("config: read again, %d sources", len(self.sources))
 
@@ -177,10 +179,11 @@ class Daemon:
             for source in self.sources.values()
             if kept.get((source.name, source.plugin.target)) != source.plugin.model_dump()
         ]
+        for source in gone:  # before the first await: a reload and the end can come together
+            del self.sources[source.id]
         await asyncio.gather(*(_cancel(self._tasks.pop(source.id)) for source in gone))
         for source in gone:
             self.topology.observe(source.id, [], time.time())
-            del self.sources[source.id]
 
     async def _look_again(self) -> None:
         """Start what can be read on this host since lately: an engine, a driver."""

@@ -23,6 +23,7 @@ from collector.catalog import attribution, gpu, selfmetrics
 from collector.daemon import Daemon
 from collector.entity import Kind
 from collector.metric import Metric
+from collector.poller import Source
 from tests.fakes import distribution
 from tests.fakes.processes import process
 
@@ -212,6 +213,24 @@ class TestReload:
                 async with asyncio.timeout(30):
                     while daemon.store.value[self.row(daemon, "changed")] != 5:
                         await asyncio.sleep(0.01)
+
+        asyncio.run(run())
+
+    def test_an_end_in_the_middle_of_one(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        async def close(source: Source) -> None:
+            await asyncio.sleep(0.2)
+
+        async def run() -> None:
+            async with serve(path, '[plugins.probe]\ntarget = "a"') as served:
+                daemon = served.daemon
+                monkeypatch.setattr(Source, "close", close)
+                served.configure('[plugins.probe]\ntarget = "b"')
+                reload = asyncio.create_task(daemon.reload())
+                async with asyncio.timeout(30):
+                    while daemon._tasks:
+                        await asyncio.sleep(0)
+            await reload
+            assert not daemon.sources
 
         asyncio.run(run())
 
