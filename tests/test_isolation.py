@@ -26,12 +26,15 @@ SECONDS = 12
 # A metric of each source that goes on. All are polled each second.
 GOOD = ("w2t.host.uptime", "w2t.numa.memory.free", "w2t.engine.requests.running")
 CONFIG = """
+[daemon]
+detect = false
 [web]
 listen_address = ["127.0.0.1:{web}"]
 [exporters.otlp]
 endpoint = "{endpoint}"
 interval = 0.5
 [plugins]
+host = {{}}
 numa.interval = 1
 """
 
@@ -107,7 +110,6 @@ def test_a_driver_that_hangs_for_good_delays_nobody(tmp_path: Path) -> None:
     async def run() -> None:
         async with Pages(page(100)) as pages:
             text = (
-                "otlp.enabled = false\n"
                 f"vllm = {{ target = '{pages.url}', interval = 1 }}\n"
                 "nvml = { interval = 1, timeout = 2 }\n"
             )

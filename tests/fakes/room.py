@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
 import tempfile
 import time
 from contextlib import ExitStack
@@ -55,6 +56,7 @@ AGENTS = (
 CONFIG = """\
 [daemon]
 host_name = "gpu-node-1"
+detect = false
 
 [web]
 listen_address = ["{web}"]
@@ -183,7 +185,9 @@ def host_tree(root: Path) -> Path:
 
 
 def main() -> None:
-    """Run until interrupted."""
+    """Run until interrupted or terminated."""
+    for number in (signal.SIGINT, signal.SIGTERM):  # a shell lets its jobs ignore the first
+        signal.signal(number, signal.default_int_handler)
     with tempfile.TemporaryDirectory() as folder, Room(Path(folder)) as room:
         print(f"daemon      http://{room.web}/metrics")
         print(f"config      {room.config}")
