@@ -12,9 +12,10 @@ from __future__ import annotations
 import json
 import shutil
 import signal
+import socket
 import tempfile
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import NamedTuple, Self
 
@@ -151,12 +152,20 @@ class Room:
                     environment=nvml.environment(library, scenario.path),
                 )
             )  # fmt: skip
+            self._wait_for_receiver()
             self.prometheus = stack.enter_context(Prometheus(self._folder / "prometheus", self.web))
             self._stack = stack.pop_all()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._stack.close()
+
+    def _wait_for_receiver(self) -> None:
+        host, port = self._otlp.split(":")
+        while self.daemon.poll() is None:
+            with suppress(OSError), socket.create_connection((host, int(port))):
+                return
+            time.sleep(0.05)
 
     def run_agents(self, seconds: int) -> None:
         """Let every agent report one call a second, as the seconds pass."""
