@@ -20,6 +20,8 @@ BAD_CONFIG = 2  # exit status
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit status."""
+    if sys.stdout is None:  # closed by the caller: `w2t once >&-`
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - for as long as the process lasts
     options = _parser().parse_args(arguments)
     logs.to_stderr((options.log_level or "info").upper())
     try:

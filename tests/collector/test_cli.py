@@ -302,3 +302,13 @@ def test_a_reader_that_has_had_enough(path: Path, site: Path, chatty: int) -> No
         errors = started.stderr.read()
         assert started.wait(60) == 0
     assert errors == ""
+
+
+def test_no_standard_output_at_all(path: Path, site: Path) -> None:
+    configure(path, "")
+    command = f"{sys.executable} -P -m collector once --config.file {path} >&-"
+    ended = subprocess.run(
+        ["sh", "-c", command],
+        env={"PYTHONPATH": f"{site}:{ROOT}"}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (ended.returncode, ended.stderr) == (0, "")
