@@ -24,6 +24,8 @@ _INDEX = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>w2t</title></head>
 <body><h1>w2t: from watts to tokens</h1><p>Version {version}</p><ul>
 <li><a href="/metrics">/metrics</a>: what is measured, for Prometheus</li>
+<li><a href="/api/v1/sources">/api/v1/sources</a>: what is read, and what is wrong with it</li>
+<li><a href="/api/v1/topology">/api/v1/topology</a>: what feeds and serves what</li>
 <li><a href="/-/healthy">/-/healthy</a>: whether the daemon is alive</li>
 <li><a href="/-/ready">/-/ready</a>: whether every source was tried once</li>
 </ul></body></html>

@@ -133,6 +133,17 @@ def test_it_serves_what_its_sources_find(path: Path) -> None:
     asyncio.run(run())
 
 
+def test_all_that_the_first_page_links_is_there(path: Path) -> None:
+    async def run() -> None:
+        async with serve(path) as served:
+            links = re.findall('href="([^"]+)"', (await served.get("/"))[1])
+            assert len(links) == 5
+            for link in links:
+                assert (await served.get(link))[0] == 200, link
+
+    asyncio.run(run())
+
+
 def test_it_is_ready_once_every_source_was_tried(path: Path) -> None:
     text = '[[plugins.probe]]\ntarget = "soon"\n'
     late = '[[plugins.probe]]\ntarget = "late"\ninterval = 1e9\n'
