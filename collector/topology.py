@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter as Tally
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -31,9 +32,14 @@ class Topology:
 
     A source states all the links that it sees at once: what it saw before and sees no longer ends
     then. Links that config gives never end. Ended links are kept for `history` seconds.
+
+    Attributes:
+        versions: A number for each kind of parent that changes when a link to such a one does;
+            what is made of `spans` can be kept for as long as it stays the same.
     """
 
     def __init__(self, history: float = 3600.0) -> None:
+        self.versions: Tally[Kind] = Tally()
         self._history = history
         self._by_source: dict[str, dict[tuple[Entity, Entity], Span]] = defaultdict(dict)
         self._last: dict[str, list[Link]] = {}
@@ -59,12 +65,14 @@ class Topology:
             if link is None or link.share != span.link.share:
                 span.until = at
                 del before[pair]
+                self.versions[span.link.parent.kind] += 1
         for pair, link in now.items():
             if pair not in before:
                 span = Span(link, source, at)
                 before[pair] = span
                 self._up[link.child].append(span)
                 self._down[link.parent].append(span)
+                self.versions[link.parent.kind] += 1
 
     def parents(self, child: Entity, kind: Kind, at: float | None = None) -> list[Link]:
         """Links from `child` to its parents of that kind at that time, now by default."""
@@ -98,8 +106,10 @@ class Topology:
         for index in (self._up, self._down):
             for entity, spans in list(index.items()):
                 for span in spans:
-                    span.since = min(span.since, now)
-                    span.until = None if span.until is None else min(span.until, now)
+                    if max(span.since, span.until or now) > now:
+                        span.since = min(span.since, now)
+                        span.until = None if span.until is None else min(span.until, now)
+                        self.versions[span.link.parent.kind] += 1
                 kept = [s for s in spans if s.until is None or s.until > now - self._history]
                 if kept:
                     index[entity] = kept

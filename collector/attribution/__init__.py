@@ -19,9 +19,13 @@ from collections import defaultdict
 from collections.abc import Hashable, Iterable, Mapping
 from typing import NamedTuple, TypeVar
 
+import numpy as np
+
 from collector.attribution.curve import MAX_GAP
+from collector.attribution.feeds import Feeds
 from collector.attribution.meters import Meters
 from collector.attribution.spend import Served, Spend
+from collector.attribution.totals import Totals
 from collector.batch import Batch, Call
 from collector.catalog import attribution as derived
 from collector.catalog import gpu, power, serving
@@ -35,6 +39,7 @@ K = TypeVar("K", bound=Hashable)
 Tokens = dict[str, dict[str, float]]  # by model: output, prompt, computed
 
 METRICS = frozenset(value for value in vars(derived).values() if isinstance(value, Metric))
+_BASES = ("pdu", "components")
 _RAPL_DOMAINS = ("package", "dram")  # the other domains lie within a package
 
 
@@ -62,15 +67,20 @@ class Attribution:
         self._host = host
         self._store = store
         self._topology = topology
+        self._pdus = Totals(
+            (derived.PDU_OUTLETS_ENERGY, ()),
+            (derived.PDU_ENERGY_UNATTRIBUTED, ()),
+        )
+        self._hosts = Totals(
+            *((derived.HOST_ENERGY, (basis,)) for basis in _BASES),
+            *((derived.HOST_POWER, (basis,)) for basis in _BASES),
+            (derived.HOST_ENERGY_UNATTRIBUTED, ()),
+        )
+        self._feeds = Feeds(store, topology, settings.claim, self._pdus, self._hosts)
         self._meters = Meters(store, settings.claim)
         self._spend = Spend(settings)
         self._prompt_weight = settings.prompt_token_weight
         self._end: float | None = None
-        self._outlets: dict[Entity, float] = defaultdict(float)
-        self._outlets_left: dict[Entity, float] = defaultdict(float)
-        self._hosts: dict[tuple[Entity, str], float] = defaultdict(float)
-        self._host_power: dict[tuple[Entity, str], float] = {}
-        self._hosts_left: dict[Entity, float] = defaultdict(float)
         self._gpus: dict[Entity, float] = defaultdict(float)
         self._gpus_left: dict[Entity, float] = defaultdict(float)
 
@@ -82,8 +92,9 @@ class Attribution:
         """Account for the time since the last step and return all totals."""
         if self._end is not None and now < self._end - MAX_GAP:  # the clock was set back
             self._meters.restart()
+            self._feeds.restart()
             self._end = None
-        end = self._meters.feed(now)
+        end = min(self._meters.feed(now), self._feeds.feed(now))
         if self._end is None:
             self._end = end
         if end > self._end:
@@ -96,51 +107,35 @@ class Attribution:
 
     def _account(self, step: _Step) -> None:
         gpus = self._gpus_by_host(step)
-        metered = {host: ("pdu", joules) for host, joules in self._by_outlets(step).items()}
-        for host, joules in self._by_components(step, gpus).items():
-            metered.setdefault(host, ("components", joules))
+        inside = {
+            self._hosts.row(host): joules
+            for host, joules in self._by_components(step, gpus).items()
+        }
+        by_outlets = self._feeds.divide(step.start, step.end)
+        by_components = np.full(len(self._hosts), np.nan)
+        by_components[list(inside)] = list(inside.values())
+        by_components[~np.isnan(by_outlets)] = np.nan
+        for basis, joules in zip(_BASES, (by_outlets, by_components), strict=True):
+            self._hosts.add(joules, derived.HOST_ENERGY, basis)
+            self._hosts.put(joules / (step.end - step.start), derived.HOST_POWER, basis)
+        left = np.where(np.isnan(by_outlets), by_components, by_outlets)
         tokens = self._tokens(step)
         served: dict[Served, float] = defaultdict(float)
-        self._host_power.clear()
-        for host, (basis, joules) in metered.items():
-            self._hosts[host, basis] += joules
-            self._host_power[host, basis] = joules / (step.end - step.start)
-            parts = _divide(joules, gpus.get(host, {}))
-            self._hosts_left[host] += 0.0 if parts else joules
+        for host, devices in gpus.items():
+            row = self._hosts.row(host)
+            parts = _divide(float(left[row]), devices)
+            left[row] = 0.0
             for device, part in parts.items():
                 self._gpus[device] += part
                 handed = self._serve(device, part, tokens, step)
                 self._gpus_left[device] += max(part - sum(handed.values()), 0.0)
                 for user, energy in handed.items():
                     served[user] += energy
+        self._hosts.add(left, derived.HOST_ENERGY_UNATTRIBUTED)
         # Only now: the tokens of an engine on several GPUs must be counted once.
         for (engine, model), energy in served.items():
             self._spend.serve((engine, model), *step[:2], energy, **tokens[engine][model])
         self._spend.settle(step.end)
-
-    def _by_outlets(self, step: _Step) -> dict[Entity, float]:
-        """Joules of the hosts all of whose feeds are metered; the rest is left at the PDU."""
-        given: dict[Entity, dict[Entity, float]] = {}
-        left: dict[Entity, float] = defaultdict(float)
-        for key in self._meters.live(power.OUTLET_POWER, step.now):
-            outlet = key.entity
-            joules = self._meters.between(*step[:2], power.OUTLET_POWER, outlet) or 0.0
-            links = self._topology.children(outlet, Kind.HOST, step.end)
-            total = max(1.0, sum(link.share for link in links))
-            given[outlet] = {link.child: joules * link.share / total for link in links}
-            pdu = Kind.PDU(outlet.key[0])
-            self._outlets[pdu] += joules
-            left[pdu] += joules
-        hosts: dict[Entity, float] = defaultdict(float)
-        for outlet, parts in given.items():
-            for host, part in parts.items():
-                feeds = self._topology.parents(host, Kind.OUTLET, step.end)
-                if all(feed.parent in given for feed in feeds):
-                    hosts[host] += part
-                    left[Kind.PDU(outlet.key[0])] -= part
-        for pdu, joules in left.items():
-            self._outlets_left[pdu] += max(joules, 0.0)  # a rounding error must not make it fall
-        return hosts
 
     def _by_components(
         self, step: _Step, gpus: Mapping[Entity, Mapping[Entity, float]]
@@ -220,19 +215,14 @@ class Attribution:
         return found
 
     def _add(self, batch: Batch, at: float) -> None:
+        self._pdus.publish(batch, at)
+        self._hosts.publish(batch, at)
         for metric, totals in (
-            (derived.PDU_OUTLETS_ENERGY, self._outlets),
-            (derived.PDU_ENERGY_UNATTRIBUTED, self._outlets_left),
-            (derived.HOST_ENERGY_UNATTRIBUTED, self._hosts_left),
             (derived.GPU_ENERGY_ATTRIBUTED, self._gpus),
             (derived.GPU_ENERGY_UNATTRIBUTED, self._gpus_left),
         ):
             for entity, joules in totals.items():
                 batch.add(metric, entity, joules, at=at)
-        for (host, basis), joules in self._hosts.items():
-            batch.add(derived.HOST_ENERGY, host, joules, basis, at=at)
-        for (host, basis), watts in self._host_power.items():
-            batch.add(derived.HOST_POWER, host, watts, basis, at=at)
 
 
 def _divide(amount: float, weights: Mapping[K, float]) -> dict[K, float]:

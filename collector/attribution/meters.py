@@ -1,4 +1,4 @@
-"""The energy and token curves that attribution adds up, fed from the store."""
+"""The energy and token curves that attribution adds up, fed from the store; outlets: `feeds`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from collector.metric import COUNTER, Metric
 from collector.store import FUTURE, Store
 
 METERED = (
-    power.OUTLET_POWER,
     power.CPU_ENERGY,
     gpu.ENERGY,
     gpu.POWER,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Iterable
 
@@ -145,4 +146,5 @@ class Spend:
 
 
 def _ratio(above: float, below: float) -> float | None:
-    return above / below if below > 0 else None
+    ratio = above / below if below > 0 else math.inf
+    return ratio if ratio < math.inf else None

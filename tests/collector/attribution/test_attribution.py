@@ -275,8 +275,7 @@ class TestTime:
         assert rack.value(derived.HOST_ENERGY, HOST, "components") == pytest.approx(6000)
 
     def test_a_time_that_stands_still_does_not_stop_it_for_good(self) -> None:
-        rack, _ = one_engine()
-        rack.attribution._meters._span = 20.0
+        rack = Rack(claim=20.0)
         for at in range(60):
             rack.read(at, gpu.ENERGY, device("g0"), 100 * at)
             rack.read(0, power.OUTLET_POWER, outlet("7"), 300, lifetime=1000)

@@ -39,6 +39,13 @@ def test_prices_of_an_engine_over_the_window() -> None:
     assert found[derived.ENGINE_ENERGY, NEAR[0], ("m",)] == 1200
 
 
+def test_no_figure_that_is_too_large_to_be_one() -> None:
+    spend = Spend(Settings(window=60))
+    spend.serve(NEAR, 0, 10, 1e-310, output=100, prompt=0, computed=0)
+    rates = [key for key in published(spend) if key[0] is derived.ENGINE_TOKEN_RATE_PER_WATT]
+    assert not rates
+
+
 def test_no_price_where_nothing_was_generated() -> None:
     spend = Spend(Settings())
     spend.serve(NEAR, 0, 10, 500, output=0, prompt=0, computed=0)
