@@ -81,6 +81,8 @@ class Attribution:
         self._spend = Spend(settings)
         self._prompt_weight = settings.prompt_token_weight
         self._end: float | None = None
+        self._claim = settings.claim
+        self._lately: dict[Entity, dict[Entity, tuple[float, float]]] = defaultdict(dict)
         self._gpus: dict[Entity, float] = defaultdict(float)
         self._gpus_left: dict[Entity, float] = defaultdict(float)
 
@@ -123,9 +125,11 @@ class Attribution:
         served: dict[Served, float] = defaultdict(float)
         for host, devices in gpus.items():
             row = self._hosts.row(host)
-            parts = _divide(float(left[row]), devices)
-            left[row] = 0.0
-            for device, part in parts.items():
+            away = {} if np.isnan(by_outlets[row]) else self._away(host, devices, step)
+            parts = _divide(float(left[row]), devices | away)
+            left[row] = sum(parts[device] for device in away)
+            for device in devices:
+                part = parts[device]
                 self._gpus[device] += part
                 handed = self._serve(device, part, tokens, step)
                 self._gpus_left[device] += max(part - sum(handed.values()), 0.0)
@@ -134,8 +138,31 @@ class Attribution:
         self._hosts.add(left, derived.HOST_ENERGY_UNATTRIBUTED)
         # Only now: the tokens of an engine on several GPUs must be counted once.
         for (engine, model), energy in served.items():
-            self._spend.serve((engine, model), *step[:2], energy, **tokens[engine][model])
+            whole = self._meters.is_whole(step.start, serving.GENERATION_TOKENS, engine, model)
+            self._spend.serve(
+                (engine, model), *step[:2], energy, **tokens[engine][model], whole=whole
+            )
         self._spend.settle(step.end)
+
+    def _away(
+        self, host: Entity, devices: Mapping[Entity, float], step: _Step
+    ) -> dict[Entity, float]:
+        """Joules that GPUs which cannot be read now would take, as they last did.
+
+        The host goes on feeding them, so what they take is not for the others to pay.
+        """
+        lately = self._lately[host]
+        seconds = step.end - step.start
+        for device, joules in devices.items():
+            lately[device] = (step.end, joules / seconds)
+        for device, (last, _) in list(lately.items()):
+            if last < step.end - self._claim:
+                del lately[device]
+        return {
+            device: watts * seconds
+            for device, (_, watts) in lately.items()
+            if device not in devices
+        }
 
     def _by_components(
         self, step: _Step, gpus: Mapping[Entity, Mapping[Entity, float]]

@@ -17,7 +17,7 @@ class Curve:
         span: Seconds for which the past is kept.
     """
 
-    __slots__ = ("_integrate", "_span", "_times", "_totals", "_value")
+    __slots__ = ("_integrate", "_span", "_times", "_totals", "_value", "whole_since")
 
     def __init__(self, *, integrate: bool, span: float = 900.0) -> None:
         self._integrate = integrate
@@ -25,6 +25,9 @@ class Curve:
         self._times: deque[float] = deque()
         self._totals: deque[float] = deque()
         self._value = 0.0
+        self.whole_since = float("-inf")
+        """Since when the readings come without a gap; what a counter rose by over one is known,
+        but not when."""
 
     @property
     def end(self) -> float:
@@ -39,6 +42,8 @@ class Curve:
         """
         if at <= self.end:
             return
+        if at - self.end > gap:
+            self.whole_since = at
         if not self._times:
             total = 0.0
         elif self._integrate:

@@ -52,8 +52,10 @@ class Meters:
                 live[key] = curve
                 if self._is_live(row, now):
                     at = float(self._store.time[row])
-                    # A source that is polled rarely has gaps that are none.
-                    gap = max(MAX_GAP, float(self._store.expires[row]) - at)
+                    gap = float(self._store.expires[row]) - at
+                    if metric.instrument is not COUNTER:
+                        # A source that is polled rarely has gaps that are none.
+                        gap = max(MAX_GAP, gap)
                     curve.feed(at, float(self._store.value[row]), gap)
                     if curve.end > now - self._span:  # a time that stands still stops nothing
                         known = min(known, curve.end)
@@ -75,6 +77,11 @@ class Meters:
         """The amount that came about between two times; None where there is no such series."""
         curve = self._curves.get(SeriesKey(metric, entity, labels))
         return None if curve is None else curve.at(end) - curve.at(start)
+
+    def is_whole(self, start: float, metric: Metric, entity: Entity, *labels: str) -> bool:
+        """Whether the readings have come without a gap since `start`."""
+        curve = self._curves.get(SeriesKey(metric, entity, labels))
+        return curve is not None and curve.whole_since <= start
 
     def _is_live(self, row: int, now: float) -> bool:
         """Whether a reading is known and fresh; one from far ahead was made by another clock."""

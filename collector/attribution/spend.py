@@ -44,6 +44,7 @@ class Spend:
         output: float,
         prompt: float,
         computed: float,
+        whole: bool = True,
     ) -> None:
         """Charge energy to an engine's model for what it did between two times.
 
@@ -55,14 +56,17 @@ class Spend:
             output: Generated tokens.
             prompt: Prompt tokens, cached ones included.
             computed: Prompt tokens that were computed.
+            whole: Whether these are all tokens of that time. Where the engine was away, it is not
+                known which of them are, so they neither claim energy nor say what a token costs.
         """
         if served not in self._claims:
             self._claims[served] = Claims(self._settings.claim)
             self._engine_windows[served] = Window(self._settings.window)
         weight = output + self._settings.prompt_token_weight * computed
         self._engines[served] += energy
-        self._claims[served].add(start, end, energy, weight)
-        self._engine_windows[served].add(end, energy, output, output + prompt)
+        self._claims[served].add(start, end, energy, weight if whole else 0.0)
+        if whole:
+            self._engine_windows[served].add(end, energy, output, output + prompt)
 
     def settle(self, known: float) -> None:
         """Let the calls that ended before `known` claim what they took.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import compress
 
 import numpy as np
+from numpy.typing import NDArray
 
 from collector.batch import Batch, SeriesKey
 from collector.entity import Entity
@@ -24,6 +25,7 @@ class Totals:
     def __init__(self, *columns: tuple[Metric, tuple[str, ...]]) -> None:
         self._rows: dict[Entity, int] = {}
         self._values = {column: np.empty(0) for column in columns}
+        self._ended: dict[tuple[Metric, tuple[str, ...]], NDArray[np.bool_]] = {}
         self._keys: dict[tuple[Metric, tuple[str, ...]], list[SeriesKey]] = {
             column: [] for column in columns
         }
@@ -41,8 +43,10 @@ class Totals:
         return row
 
     def put(self, amounts: Floats, metric: Metric, *labels: str) -> None:
-        """Set a column's values."""
+        """Set a column's values; what had one and has none now is published as ended, by NaN."""
+        old = self._values[metric, labels]
         self._values[metric, labels] = amounts
+        self._ended[metric, labels] = ~np.isnan(old) & np.isnan(amounts[: len(old)])
 
     def add(self, amounts: Floats, metric: Metric, *labels: str) -> None:
         """Add to a column; NaN adds nothing."""
@@ -55,6 +59,8 @@ class Totals:
         """Add all values to a batch, as known up to `at`."""
         for column, values in self._values.items():
             known = ~np.isnan(values)
+            ended = self._ended.pop(column, known[:0])
+            known[: len(ended)] |= ended
             begin = len(batch.keys)
             # Not by `extend`: to look up each key would take most of a step's time.
             batch.keys += compress(self._keys[column], known)

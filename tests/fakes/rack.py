@@ -89,6 +89,8 @@ class Rack:
         before, self.totals = self.totals, defaultdict(dict)
         for (metric, entity, labels), value in zip(batch.keys, batch.values, strict=True):
             assert (entity, labels) not in self.totals[metric], "a series twice in one step"
+            if metric is derived.HOST_POWER and math.isnan(value):
+                continue  # ended: shown no longer
             self.totals[metric][entity, labels] = value
         self.store.write(batch, "attribution", 15.0)
         self._check_totals(before)

@@ -108,6 +108,35 @@ class TestByHand:
         assert rack.value(derived.ENGINE_ENERGY, seen, MODEL) == pytest.approx(500)
         assert rack.value(derived.ENGINE_ENERGY, told, MODEL) == pytest.approx(500)
 
+    def test_a_gpu_that_is_away_is_not_paid_for_by_the_others(self) -> None:
+        rack, _ = one_engine()
+        rack.link(HOST, outlet("7"))
+        fill(rack, 10, gpus={"g0": 300, "g1": 100}, outlets={outlet("7"): 1000})
+        fill(rack, 60, gpus={"g0": 300}, outlets={outlet("7"): 1000}, begin=11)
+        # Its meter is stale after 30 s; from then on its part is left at the host.
+        g0 = rack.value(derived.GPU_ENERGY_ATTRIBUTED, device("g0"))
+        assert g0 is not None
+        left = rack.value(derived.HOST_ENERGY_UNATTRIBUTED, HOST)
+        assert left is not None
+        fill(rack, 10, gpus={"g0": 300}, outlets={outlet("7"): 1000}, begin=72)
+        now = rack.value(derived.GPU_ENERGY_ATTRIBUTED, device("g0"))
+        assert now is not None
+        assert now - g0 == pytest.approx(750 * 11)
+        assert rack.value(derived.HOST_ENERGY_UNATTRIBUTED, HOST) == pytest.approx(left + 250 * 11)
+
+    def test_an_engine_that_was_away_says_nothing_of_that_time(self) -> None:
+        rack, entity = one_engine()
+        fill(rack, 10, gpus={"g0": 100}, tokens={entity: 50})
+        assert rack.value(derived.ENGINE_ENERGY_PER_OUTPUT_TOKEN, entity, MODEL) == pytest.approx(2)
+        fill(rack, 99, gpus={"g0": 100}, begin=11)  # longer than the window and the lifetime
+        for second in range(111, 116):  # comes back, and had counted from zero for 2 s
+            rack.read(second, gpu.ENERGY, device("g0"), 1e6 + 100 * second)
+            rack.read(second, serving.GENERATION_TOKENS, entity, 1e6 + 50 * second, MODEL)
+            rack.step(second)
+            cost = rack.value(derived.ENGINE_ENERGY_PER_OUTPUT_TOKEN, entity, MODEL)
+            assert cost is None or cost == pytest.approx(2)
+        assert cost == pytest.approx(2)
+
     def test_what_no_engine_used_stays_with_the_gpu(self) -> None:
         rack, entity = one_engine()
         rack.link(process("99"), device("g0"))  # a notebook that someone left open

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from collector.attribution import METRICS
@@ -41,6 +43,8 @@ def test_what_has_no_value_is_not_published() -> None:
     assert len(totals) == 3
     totals.add(np.array([1.0, NAN, 4.0]), derived.HOST_ENERGY, "components")
     totals.put(np.array([NAN, 6.0, NAN]), derived.HOST_POWER, "pdu")
+    ended = published(totals).pop(("host.power", "a", "pdu"))
+    assert math.isnan(ended), "what has a value no longer is told so once"
     assert published(totals) == {
         ("host.energy", "b", "pdu"): 0.0,
         ("host.energy", "a", "components"): 4.0,
