@@ -9,9 +9,13 @@ import errno
 import os
 import resource
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from os import pread
 from pathlib import Path
+
+from collector.batch import Batch
+from collector.entity import Kind
+from collector.plugin import Plugin
 
 # A file of sysfs holds at most a page. One of /proc can be longer, and then comes in several
 # pieces; a piece is short of a page by less than one line, so a much shorter one is the whole file
@@ -227,3 +231,19 @@ def _steps(root: Path, path: str) -> Iterator[tuple[Path, str]]:
         else:
             place /= part
             yield place, ""
+
+
+def record(plugin: Plugin, files: Callable[[], Files], folder: Path) -> None:
+    """Save what one poll of a plugin reads as the input of a recorded case.
+
+    Args:
+        plugin: One whose methods block; it is opened and closed.
+        files: Gives what the plugin reads with, once it is open.
+        folder: Of the case.
+    """
+    plugin.open()
+    try:
+        plugin.poll(Batch(Kind.HOST("recorded"), 0.0, plugin.metrics))
+        files().save(folder / "input" / "root")
+    finally:
+        plugin.close()

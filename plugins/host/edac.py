@@ -9,10 +9,9 @@ from pydantic import Field, PrivateAttr
 
 from collector.batch import Batch
 from collector.catalog import host
-from collector.entity import Kind
 from collector.metric import Metric
 from collector.plugin import Plugin
-from collector.read.files import Files
+from collector.read.files import Files, record
 
 _FOLDER = "sys/devices/system/edac/mc"
 # Documentation/ABI/testing/sysfs-devices-edac
@@ -53,7 +52,4 @@ class Edac(Plugin):
 
     def record(self, folder: Path) -> None:
         """Save the files that one poll reads."""
-        self.open()
-        self.poll(Batch(Kind.HOST("recorded"), 0.0, self.metrics))
-        self._files.save(folder / "input" / "root")
-        self.close()
+        record(self, lambda: self._files, folder)

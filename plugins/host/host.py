@@ -11,10 +11,9 @@ from pydantic import Field, PrivateAttr
 
 from collector.batch import Batch
 from collector.catalog import host
-from collector.entity import Kind
 from collector.metric import Metric
 from collector.plugin import Plugin
-from collector.read.files import Files, field
+from collector.read.files import Files, field, record
 
 # Units: Documentation/filesystems/proc.rst, Documentation/accounting/psi.rst.
 _KB = 1024
@@ -90,12 +89,7 @@ class Host(Plugin):
 
     def record(self, folder: Path) -> None:
         """Save the files that one poll reads."""
-        self.open()
-        try:
-            self.poll(Batch(Kind.HOST("recorded"), 0.0, self.metrics))
-            self._reader.files.save(folder / "input" / "root")
-        finally:
-            self.close()
+        record(self, lambda: self._reader.files, folder)
 
 
 class _Reader:

@@ -16,7 +16,7 @@ from collector.entity import Entity, Kind
 from collector.metric import Metric
 from collector.plugin import Plugin
 from collector.read.counter import Counter
-from collector.read.files import Files
+from collector.read.files import Files, record
 
 _FOLDER = "sys/class/hwmon"
 _VALUE = re.compile(r"(temp|fan|in|curr|power|energy)\d+_(input|average)")
@@ -125,12 +125,7 @@ class Hwmon(Plugin):
 
     def record(self, folder: Path) -> None:
         """Save the files that one poll reads."""
-        self.open()
-        try:
-            self.poll(Batch(Kind.HOST("recorded"), 0.0, self.metrics))
-            self._files.save(folder / "input" / "root")
-        finally:
-            self.close()
+        record(self, lambda: self._files, folder)
 
     def _discover(self, host_: Entity) -> Iterator[tuple[_Sensor, tuple[str, str, str]]]:
         files, chips = self._files, Tally[str]()

@@ -13,7 +13,7 @@ from collector.catalog import host
 from collector.entity import Entity, Kind
 from collector.metric import Metric
 from collector.plugin import Plugin
-from collector.read.files import Files, field
+from collector.read.files import Files, field, record
 
 _FOLDER = "sys/devices/system/node"
 _NODE = re.compile(r"node(\d+)")
@@ -73,12 +73,7 @@ class Numa(Plugin):
 
     def record(self, folder: Path) -> None:
         """Save the files that one poll reads."""
-        self.open()
-        try:
-            self.poll(Batch(Kind.HOST("recorded"), 0.0, self.metrics))
-            self._files.save(folder / "input" / "root")
-        finally:
-            self.close()
+        record(self, lambda: self._files, folder)
 
 
 def _read(files: Files, batch: Batch, path: str, node: Entity) -> None:
