@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from enum import IntEnum
 from typing import NamedTuple
 
 from collector.entity import Entity
@@ -47,8 +48,32 @@ class Call(NamedTuple):
     server: str = ""
 
 
+class Severity(IntEnum):
+    """How bad an event is; the numbers are those of OpenTelemetry's SeverityNumber."""
+
+    INFO = 9
+    WARN = 13
+    ERROR = 17
+    FATAL = 21
+
+
+class Event(NamedTuple):
+    """Something that happened, told by its source: a trap, an Xid, a line of the kernel's log.
+
+    `name` says what in OpenTelemetry's manner (`gpu.xid`), `at` is in seconds since the epoch,
+    `text` is for people, `attributes` are for programs.
+    """
+
+    name: str
+    entity: Entity
+    at: float
+    severity: Severity
+    text: str
+    attributes: tuple[tuple[str, str], ...] = ()
+
+
 class Batch:
-    """Collects the samples, links and calls of one poll; kept even if the poll then fails.
+    """Collects samples, links, calls and events of one poll; kept even if the poll then fails.
 
     Args:
         host: The host this daemon runs on.
@@ -71,6 +96,7 @@ class Batch:
         self.times: dict[int, float] = {}
         self.links: list[Link] = []
         self.calls: list[Call] = []
+        self.events: list[Event] = []
         self.errors: list[tuple[Entity | None, Exception]] = []
         self._declared = declared
         self._known = known if known is not None else {}
@@ -136,6 +162,11 @@ class Batch:
         """Report one finished model call of an agent."""
         if not self._sealed:
             self.calls.append(call)
+
+    def event(self, event: Event) -> None:
+        """Report something that happened, once."""
+        if not self._sealed:
+            self.events.append(event)
 
     def failed(self, entity: Entity | None, error: Exception) -> None:
         """Report that a part could not be read; what was read stays, the source counts as down."""

@@ -29,7 +29,8 @@ class Kind(Enum):
     """The kinds of entity: the word for it, the attributes that make its natural key, constants.
 
     Attributes are OpenTelemetry's where it has them (`host.name`, `hw.id`, `hw.type`,
-    `server.address`, `gen_ai.*`); PDUs and their parts have none there.
+    `hw.parent`, `server.address`, `gen_ai.*`); PDUs, cooling units and their parts have none there.
+    `hw.parent` names the host, GPU, PDU or cooling unit of which the thing is a part.
     """
 
     SITE = ("site", ("site",))
@@ -40,14 +41,27 @@ class Kind(Enum):
     BREAKER = ("breaker", ("pdu", "breaker"))
     OUTLET = ("outlet", ("pdu", "outlet"))
     ENVIRONMENT = ("environment", ("pdu", "sensor"))
+    POWER_SUPPLY = ("power_supply", ("hw.parent", "hw.id"), {"hw.type": "power_supply"})
+    COOLING_UNIT = ("cooling_unit", ("cooling_unit",))
+    COOLANT_LOOP = ("coolant_loop", ("cooling_unit", "coolant_loop"))
+    PUMP = ("pump", ("cooling_unit", "pump"))
+    FAN = ("fan", ("hw.parent", "hw.id"), {"hw.type": "fan"})
+    LEAK_DETECTOR = ("leak_detector", ("hw.parent", "hw.id"))
     HOST = ("host", ("host.name",))
     NUMA_NODE = ("numa_node", ("host.name", "numa.node"))
     CPU = ("cpu", ("host.name", "hw.id"), {"hw.type": "cpu"})
     SENSOR = ("sensor", ("host.name", "hw.id"))
     GPU = ("gpu", ("host.name", "hw.id"), {"hw.type": "gpu"})
+    MIG = ("mig", ("host.name", "hw.parent", "hw.id"), {"hw.type": "gpu"})
+    NVLINK = ("nvlink", ("host.name", "hw.parent", "nvlink"))
+    PORT = ("port", ("host.name", "hw.id"), {"hw.type": "network"})
+    INTERFACE = ("interface", ("host.name", "network.interface.name"))
+    COMMUNICATOR = ("communicator", ("host.name", "nccl.communicator"))
+    RANK = ("rank", ("host.name", "nccl.communicator", "nccl.rank"))
     PROCESS = ("process", ("host.name", "process.pid"))
     CONTAINER = ("container", ("container.id",))
     POD = ("pod", ("k8s.pod.uid",))
+    JOB = ("job", ("slurm.job.id",))
     ENGINE = ("engine", ("server.address", "server.port", "engine.rank"))
     MODEL = ("model", ("gen_ai.request.model",))
     AGENT = ("agent", ("gen_ai.agent.name",))

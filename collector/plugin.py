@@ -38,6 +38,9 @@ class Plugin(BaseModel, ABC):
     """The share of the interval over which targets are spread, so that not all are asked at once:
     1.0 for sources across the network, 0.0 for this host."""
 
+    precedence: ClassVar[int] = 0
+    """Which source of one and the same series counts: the highest that is there."""
+
     target: str = Field(default="", description="What is read; the `target` label of w2t_source_*.")
     interval: float = Field(default=10.0, gt=0, description="Seconds between two polls.")
     timeout: float = Field(default=5.0, gt=0, description="Seconds that one poll may take.")

@@ -13,7 +13,7 @@ from typing import Any
 
 import orjson
 
-from collector.batch import Batch, Link, SeriesKey
+from collector.batch import Batch, Event, Link, SeriesKey, Severity
 from collector.entity import Entity, Kind
 from collector.metric import COUNTER, Metric
 from collector.read.counter import Counter
@@ -66,6 +66,18 @@ class Sender:
             self._links = list(batch.links)
             message["links"] = [
                 (*_entity(link.child), *_entity(link.parent), link.share) for link in batch.links
+            ]
+        if batch.events:
+            message["events"] = [
+                (
+                    _text(event.name),
+                    *_entity(event.entity),
+                    event.at,
+                    event.severity,
+                    _text(event.text),
+                    [_texts(attribute) for attribute in event.attributes],
+                )
+                for event in batch.events
             ]
         if batch.errors:
             message["errors"] = [
@@ -162,6 +174,9 @@ class Receiver:
         for position, at in zip(self._timed, message["times"], strict=True):
             batch.times[base + position] = at
         batch.links += self._links
+        for event, kind, key, at, severity, text, attributes in message.get("events", ()):
+            pairs = tuple((name, value) for name, value in attributes)
+            batch.event(Event(event, Kind[kind](*key), at, Severity(severity), text, pairs))
         for entity, text in message.get("errors", ()):
             batch.failed(Kind[entity[0]](*entity[1]) if entity else None, ReadError(text))
 

@@ -15,7 +15,7 @@ def blockbuster() -> Iterator[BlockBuster]:
         for function in blockbuster.functions.values():
             # The config is checked on a thread of its own (Daemon.reload) or before the loop
             # runs; only tests make a plugin inside of a loop.
-            function.can_block_in("pdu_snmp/__init__.py", "_complete")
+            function.can_block_in("snmp/plugin.py", "_complete")
             # /proc/self/statm is not read from a disk and never waits.
             function.can_block_in("collector/daemon.py", "_keep_house")
         yield blockbuster

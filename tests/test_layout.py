@@ -20,7 +20,7 @@ ROOT = Path(__file__).parent.parent
 MODULES = sorted([*ROOT.glob("collector/**/*.py"), *ROOT.glob("plugins/**/*.py")])
 PLUGINS = sorted(plugin._shipped())
 HEAVY = ("aiohttp", "google.protobuf", "grpc", "gufo", "opentelemetry", "pynvml", "pysnmp")
-UNITS = {"", "1", "A", "By", "Cel", "Hz", "J", "V", "W", "s", "J/{token}"}
+UNITS = {"", "1", "A", "By", "Cel", "Hz", "J", "V", "W", "s", "J/{token}", "m3/s"}
 # Words of units do not belong into names, which get them from the unit; but a unit that UCUM or
 # Prometheus has no word for must be told by the name.
 UNIT_WORDS = re.compile(

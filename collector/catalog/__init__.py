@@ -5,10 +5,34 @@
 
 from __future__ import annotations
 
-from collector.catalog import agents, attribution, gpu, host, power, selfmetrics, serving
+from collector.catalog import (
+    agents,
+    attribution,
+    fabric,
+    gpu,
+    host,
+    network,
+    power,
+    selfmetrics,
+    serving,
+    site,
+    thermal,
+)
 from collector.metric import Metric
 
-LAYERS = (power, gpu, host, serving, agents, attribution, selfmetrics)
+LAYERS = (
+    power,
+    site,
+    thermal,
+    gpu,
+    fabric,
+    network,
+    host,
+    serving,
+    agents,
+    attribution,
+    selfmetrics,
+)
 
 
 def metrics() -> tuple[Metric, ...]:

@@ -153,3 +153,12 @@ SENSOR_POWER = Metric(
 SENSOR_ENERGY = Metric(
     "sensor.energy", COUNTER, "J", Kind.SENSOR, "Energy by a hwmon sensor; see w2t.sensor.power."
 )
+
+HOST_INPUT_POWER = Metric(
+    "host.input_power",
+    GAUGE,
+    "W",
+    Kind.HOST,
+    "Power that the host takes in by its own meter: redfish, dcmi, hwmon.",
+    ("meter",),
+)

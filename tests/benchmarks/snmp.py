@@ -19,8 +19,8 @@ from pathlib import Path
 
 from collector.batch import Batch, SeriesKey
 from collector.entity import Kind
+from collector.read.snmp.fetch import fetch
 from plugins.power.pdu_snmp import PduSnmp
-from plugins.power.pdu_snmp.fetch import fetch
 
 OUTLETS = 48
 PDUS, INTERVAL, TARGET = (
@@ -133,7 +133,7 @@ def main() -> None:
     rounds = parser.parse_args().rounds
     for name, lines in (("APC rPDU2", apc()), ("Raritan PX3", raritan())):
         with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder, "pdu.snmprec")
+            path = Path(folder, "device.snmprec")
             path.write_text("\n".join(lines) + "\n")
             agent = subprocess.Popen(
                 [sys.executable, "-m", "tests.fakes.snmp", path], stdout=subprocess.PIPE, text=True

@@ -30,7 +30,7 @@ ENGINE = Path(__file__).with_name("engine.py")
 WALK = ROOT / "snmp/walks/raritan-pdu_px3.snmprec"
 TRUTH = ROOT / "snmp/TRUTH.json"
 RECORDED = Path(__file__).parents[1] / "recorded"
-OWN_WALK = RECORDED / "pdu_snmp/raritan/input/pdu.snmprec"
+OWN_WALK = RECORDED / "pdu_snmp/raritan/input/device.snmprec"
 OWN_WATTS = {"1": 390.0, "2": 550.0}
 
 GPU_WATTS = {"chat": 600.0, "code": 200.0}  # each model has a GPU of its own

@@ -11,8 +11,8 @@ from pydantic import ValidationError
 from collector.catalog import power
 from collector.entity import Kind
 from collector.plugin import load
+from collector.read.snmp.discovery import UnknownDeviceError
 from plugins.power.pdu_snmp import PduSnmp
-from plugins.power.pdu_snmp.discovery import UnknownDeviceError
 from tests.data import data
 from tests.fakes.snmp import GET, Agent, Value, read_snmprec
 from tests.plugins.power.pdus import (
@@ -265,7 +265,7 @@ def test_record_replays_to_the_same_samples(client: Any, tmp_path: Path) -> None
         plugin = PduSnmp(target=agent.target, name="pdu1", client=client)
         asyncio.run(plugin.record(tmp_path))
         wanted = samples(poll(agent.target))
-    recorded = tmp_path / "input" / "pdu.snmprec"
+    recorded = tmp_path / "input" / "device.snmprec"
     with Agent(recorded) as agent:
         assert samples(poll(agent.target)) == wanted
     assert len(recorded.read_text().splitlines()) < 1000, "not a walk of the whole agent"

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from collector.batch import Batch
-from plugins.power import pdu_snmp
+from collector.read.snmp import plugin as snmp_plugin
+from collector.read.snmp.discovery import UnknownDeviceError
+from collector.read.snmp.session import SnmpError
 from plugins.power.pdu_snmp import PduSnmp
-from plugins.power.pdu_snmp.discovery import UnknownDeviceError
-from plugins.power.pdu_snmp.session import SnmpError
 from tests.fakes.snmp import GET, Agent, Oid, Value
 from tests.plugins.power.pdus import (
     PDU,
@@ -162,7 +162,7 @@ def test_one_object_that_breaks_the_agent_costs_only_itself():
     found = samples(batch)
     assert ("outlet.power", "pdu1", "5") not in found
     assert len([key for key in found if key[0] == "outlet.power"]) == 29
-    assert failures(batch) == {outlet(5): "the PDU no longer has outlet.power"}
+    assert failures(batch) == {outlet(5): "the device no longer has outlet.power"}
 
 
 @pytest.mark.parametrize("client", CLIENTS)
@@ -259,7 +259,7 @@ def test_a_restarted_pdu_is_discovered_anew():
 
 
 def test_discovery_is_repeated_after_a_while(monkeypatch):
-    monkeypatch.setattr(pdu_snmp, "REDISCOVER", 0.0)
+    monkeypatch.setattr(snmp_plugin, "REDISCOVER", 0.0)
     with Agent(apc()) as agent:
 
         def plug() -> None:

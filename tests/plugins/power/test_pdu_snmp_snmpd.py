@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from plugins.power.pdu_snmp.session import SnmpError
+from collector.read.snmp.session import SnmpError
 from tests.fakes.snmp import parse_oid
 from tests.plugins.power.pdus import apc, poll, samples
 

@@ -11,13 +11,14 @@ from hypothesis import strategies as st
 
 from collector.batch import Batch
 from collector.catalog import power
+from collector.read.snmp.device import SYS_UPTIME, Device, number, text
+from collector.read.snmp.energy import Energy
+from collector.read.snmp.plan import prepare
+from collector.read.snmp.profile import METRICS, UNITS, Profile
+from collector.read.snmp.profiles import find, load, rank, shipped
+from collector.read.snmp.record import Recorder
+from collector.read.snmp.session import Value
 from plugins.power.pdu_snmp import PduSnmp
-from plugins.power.pdu_snmp.device import SYS_UPTIME, Device, number, text
-from plugins.power.pdu_snmp.energy import Energy
-from plugins.power.pdu_snmp.plan import prepare
-from plugins.power.pdu_snmp.profile import METRICS, SHIPPED, UNITS, Profile, find, load, rank
-from plugins.power.pdu_snmp.record import Recorder
-from plugins.power.pdu_snmp.session import Value
 from tests.fakes.snmp import read_snmprec
 from tests.plugins.power.pdus import HOST, PDU2, samples
 
@@ -35,7 +36,7 @@ def raritan(value: object, digits: object) -> Device:
         f"{PDU2}.5.4.3.1.4": {(1, 1, 5): value},
         f"{PDU2}.3.5.4.1.7": {(1, 1, 5): digits},
     }
-    return prepare(find("raritan_pdu2")[0], "pdu1", walks, {})  # type: ignore[arg-type]
+    return prepare(find("raritan_pdu2", PduSnmp.profiles)[0], "pdu1", walks, {})  # type: ignore[arg-type]
 
 
 def read(device: Device, value: object) -> tuple[Batch, float | None]:
@@ -156,9 +157,9 @@ class TestEnergy:
 
 
 class TestProfiles:
-    @pytest.mark.parametrize("name", SHIPPED)
+    @pytest.mark.parametrize("name", shipped(PduSnmp.profiles))
     def test_shipped(self, name):
-        [profile] = find(name)
+        [profile] = find(name, PduSnmp.profiles)
         assert profile.name == name
         assert profile.match.sys_object_id
         for pattern in (profile.match.sys_descr, profile.info.sys_descr):
@@ -167,7 +168,7 @@ class TestProfiles:
         assert groups <= {"model", "serial", "firmware"}
 
     def test_example_in_the_documentation_is_one(self, tmp_path):
-        from plugins.power.pdu_snmp import profile as module
+        from collector.read.snmp import profile as module
 
         lines = (module.__doc__ or "").splitlines()
         example = [line[4:] for line in lines if line.startswith("    ") or not line.strip()]

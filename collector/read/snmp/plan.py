@@ -1,4 +1,4 @@
-"""Makes the plan of what to poll of a PDU, from its profile and what a walk of it found."""
+"""Makes the plan of what to poll of a device, from its profile and what a walk of it found."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collector.batch import Link, SeriesKey
 from collector.catalog import power
 from collector.entity import Entity, Kind
 from collector.metric import COUNTER
-from plugins.power.pdu_snmp.device import (
+from collector.read.snmp.device import (
     SYS_DESCR,
     SYS_UPTIME,
     Device,
@@ -20,9 +20,10 @@ from plugins.power.pdu_snmp.device import (
     Total,
     text,
 )
-from plugins.power.pdu_snmp.energy import Energy
-from plugins.power.pdu_snmp.limits import OUTLET_RANGES, RANGES, limits
-from plugins.power.pdu_snmp.profile import (
+from collector.read.snmp.energy import Energy
+from collector.read.snmp.limits import OUTLET_RANGES, RANGES, limits
+from collector.read.snmp.profile import (
+    INFOS,
     METRICS,
     UNITS,
     Names,
@@ -32,11 +33,15 @@ from plugins.power.pdu_snmp.profile import (
     Unit,
     Value,
 )
-from plugins.power.pdu_snmp.session import Value as SnmpValue
+from collector.read.snmp.session import Value as SnmpValue
 
 Instance = tuple[int, ...]
 Walks = Mapping[str, Mapping[Instance, SnmpValue]]
 
+_TOTALS: dict[Kind, dict[str, tuple[str, ...]]] = {
+    Kind.PDU: {power.PDU_POWER.name: ()},
+    Kind.COOLING_UNIT: {},
+}
 _NAMED = {Kind.OUTLET: power.OUTLET_INFO, Kind.ENVIRONMENT: power.ENVIRONMENT_INFO}
 
 
@@ -50,8 +55,8 @@ def prepare(
     """Make the plan.
 
     Args:
-        profile: The PDU's family.
-        name: The `pdu` key.
+        profile: The device's family.
+        name: The device's key.
         walks: What was read below each of the profile's columns, by the instance.
         system: sysDescr and what else was read of the agent itself.
         energies: Energy counters of a former plan, which go on.
@@ -85,9 +90,9 @@ class _Plan:
                 self._add(table, value)
         self._choose_totals()
         self._pair_outlets()
-        for pdu in self._units:
-            labels = self._describe(pdu, text(system.get(SYS_DESCR)))
-            self.infos[pdu] = SeriesKey(power.PDU_INFO, pdu, labels)
+        for unit in self._units:
+            labels = self._describe(unit, text(system.get(SYS_DESCR)))
+            self.infos[unit] = SeriesKey(INFOS[unit.kind], unit, labels)
         return Device(
             self._profile,
             self.readings,
@@ -139,9 +144,9 @@ class _Plan:
                         self._energy(key, float(factor[0])),
                     )
                 )
-            pdu = self._pdu(names)
-            if entity != pdu:
-                self.links[entity] = Link(entity, pdu, 1.0)
+            unit = self._unit(names)
+            if entity != unit:
+                self.links[entity] = Link(entity, unit, 1.0)
             named = _NAMED.get(entity.kind)
             if named and names.get("name"):
                 self.infos[entity] = SeriesKey(named, entity, (str(names["name"]),))
@@ -165,21 +170,21 @@ class _Plan:
         for field, unwanted in (*table.unless.items(), *value.unless.items()):
             if names.get(field) in unwanted:
                 return None
-        pdu = self._pdu(names)
-        if table.kind is Kind.PDU:
-            return pdu
+        unit = self._unit(names)
+        if table.kind is self._profile.kind:
+            return unit
         keys = re.findall(r"\{(\w+)\}", table.key)
         if any(key not in names for key in keys):
             return None
         key = re.sub(r"\{(\w+)\}", lambda match: str(names[match[1]]), table.key)
-        return table.kind(pdu.key[0], key)
+        return table.kind(unit.key[0], key)
 
-    def _pdu(self, names: Names) -> Entity:
-        unit = names.get("unit", self._profile.first_unit)
-        first = unit == self._profile.first_unit
-        pdu = Kind.PDU(self._name if first else f"{self._name}/{unit}")
-        self._units[pdu] = unit
-        return pdu
+    def _unit(self, names: Names) -> Entity:
+        number = names.get("unit", self._profile.first_unit)
+        first = number == self._profile.first_unit
+        unit = self._profile.kind(self._name if first else f"{self._name}/{number}")
+        self._units[unit] = number
+        return unit
 
     def _lookup(self, oid: str, instance: Instance) -> SnmpValue:
         """Find a row's object in a table with the same index or the leading part of it."""
@@ -236,26 +241,26 @@ class _Plan:
         return raw is not None and raw not in reading.missing
 
     def _choose_totals(self) -> None:
-        """Keep one total of each kind for each PDU: measured, else a sum, else estimated."""
-        for pdu in self._units:
-            for name in {power.PDU_POWER.name: (), **self._profile.sum}:
+        """Keep one total of each kind for each unit: measured, else a sum, else estimated."""
+        for unit in self._units:
+            for name in {**_TOTALS[unit.kind], **self._profile.sum}:
                 metric = METRICS[name]
-                own = [r for r in self.readings if r.key[:2] == (metric, pdu)]
+                own = [r for r in self.readings if r.key[:2] == (metric, unit)]
                 best = [r for r in own if r.key.labels != ("estimated",) and self._usable(r)]
-                if not best and (parts := self._parts(pdu, self._profile.sum.get(name, ()))):
+                if not best and (parts := self._parts(unit, self._profile.sum.get(name, ()))):
                     labels = ("sum",) if metric.labels else ()
-                    self.totals.append(Total(SeriesKey(metric, pdu, labels), parts))
+                    self.totals.append(Total(SeriesKey(metric, unit, labels), parts))
                 elif not best:
                     best = [r for r in own if self._usable(r)] or own[:1]
                 self.readings = [r for r in self.readings if r not in own or r in best[:1]]
 
-    def _parts(self, pdu: Entity, names: Iterable[str]) -> tuple[str, ...]:
+    def _parts(self, unit: Entity, names: Iterable[str]) -> tuple[str, ...]:
         for name in names:
             parts = [
                 reading
                 for reading in self.readings
                 if reading.key.metric is METRICS[name]
-                and self.links[reading.key.entity].parent == pdu
+                and self.links[reading.key.entity].parent == unit
             ]
             if parts and all(self._usable(part) for part in parts):
                 return tuple(part.oid for part in parts)
@@ -271,15 +276,15 @@ class _Plan:
             for r in self.readings
         ]
 
-    def _describe(self, pdu: Entity, descr: str) -> tuple[str, ...]:
+    def _describe(self, unit: Entity, descr: str) -> tuple[str, ...]:
         info = self._profile.info
         match = re.search(info.sys_descr, descr) if info.sys_descr else None
         groups = match.groupdict() if match else {}
-        first = pdu.key[0] == self._name
+        first = unit.key[0] == self._name
         found = []
         for label in ("model", "serial", "firmware"):
             rows = self._walks.get(getattr(info, label) or "", {})
-            own = [raw for at, raw in rows.items() if at[:1] == (self._units[pdu],) or at == (0,)]
+            own = [raw for at, raw in rows.items() if at[:1] == (self._units[unit],) or at == (0,)]
             told = text(own[0]) if own else ""
             found.append(told or ((groups.get(label) or "") if first else ""))
         return (info.vendor, *found, self._profile.name)

@@ -1,8 +1,9 @@
-r"""PDU profiles: which SNMP objects of a PDU family mean what, as data.
+r"""Profiles: which SNMP objects of a family of devices mean what, as data.
 
-A profile is one TOML file: those in `profiles/`, and any that a user names by its path.
+A profile is one TOML file: those in a plugin's `profiles/`, and any that a user names by its path.
 
     source = "PowerNet-MIB, rPDU2 tables"   # where the objects are documented
+    device = "pdu"          # what the device is: pdu (the default) or cooling_unit
     max_repetitions = 20    # GETBULK; old agents fall silent on big ones
     batch = 40              # objects in one GET; halved by itself where an agent says tooBig
     first_unit = 1          # the unit of a daisy chain that answers; others are NAME/UNIT
@@ -12,7 +13,7 @@ A profile is one TOML file: those in `profiles/`, and any that a user names by i
     sys_descr = "regular expression"        # for agents whose sysObjectID is wrong
     probe = "1.3.6.1.4.1.318.1.1.26.4.3.1.5"  # must have a row; tried on unknown devices too
 
-    [info]                  # labels of pdu.info
+    [info]                  # labels of pdu.info or cooling_unit.info
     vendor = "APC"
     model = "1.3.6.1.4.1.318.1.1.26.2.1.8"  # also serial, firmware: an object
     sys_descr = 'MN:(?P<model>\S+)'         # groups model, serial, firmware where objects lack
@@ -21,7 +22,7 @@ A profile is one TOML file: those in `profiles/`, and any that a user names by i
     "pdu.power" = ["inlet.power", "phase.power"]    # the first that the device has
 
     [[table]]
-    entity = "outlet"       # pdu, inlet, phase, breaker, outlet or environment
+    entity = "outlet"       # the device itself or a part of it, one of `KINDS`
     entry = "1.3.6.1.4.1.318.1.1.26.9.4.3.1"
     index = "row"           # names of the instance's sub-identifiers, dotted: "unit.number.sensor"
     fields = { unit = 2, number = 4, name = 3 }     # further names, each a column or an OID
@@ -35,7 +36,7 @@ A profile is one TOML file: those in `profiles/`, and any that a user names by i
       { metric = "outlet.energy", column = 11, unit = "kWh", scale = 0.1 },
     ]
 
-`unit` and `name` are special: the unit makes the PDU of which the row is a part, the name goes
+`unit` and `name` are special: the unit makes the device of which the row is a part, the name goes
 to outlet.info or environment.info. A value may have `sensor` (it stands in rows whose sub-
 identifier `sensor` is this), `basis` (for pdu.power: measured or estimated), `states` (raw value to
 state, for metrics with the label state), and its own `where`, `unless`, `missing`, `digits`,
@@ -47,25 +48,32 @@ named without its `.0`. Where two values give the same metric of the same entity
 
 from __future__ import annotations
 
-import re
-import tomllib
 from fractions import Fraction
-from functools import cache
-from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
-from collector.catalog import power
+from collector.catalog import power, thermal
 from collector.entity import Kind
 from collector.metric import Metric
 
-SHIPPED = {path.stem: path for path in sorted((Path(__file__).parent / "profiles").glob("*.toml"))}
-
-KINDS = (Kind.PDU, Kind.INLET, Kind.PHASE, Kind.BREAKER, Kind.OUTLET, Kind.ENVIRONMENT)
+INFOS = {Kind.PDU: power.PDU_INFO, Kind.COOLING_UNIT: thermal.COOLING_UNIT_INFO}
+KINDS = (
+    *INFOS,
+    Kind.INLET,
+    Kind.PHASE,
+    Kind.BREAKER,
+    Kind.OUTLET,
+    Kind.ENVIRONMENT,
+    Kind.POWER_SUPPLY,
+    Kind.COOLANT_LOOP,
+    Kind.PUMP,
+    Kind.FAN,
+    Kind.LEAK_DETECTOR,
+)
 METRICS = {
     metric.name: metric
-    for metric in vars(power).values()
+    for metric in (*vars(power).values(), *vars(thermal).values())
     if isinstance(metric, Metric) and metric.kind in KINDS
 }
 
@@ -159,7 +167,9 @@ class Value(Strict):
     @model_validator(mode="after")
     def _known(self) -> Value:
         if self.metric not in METRICS:
-            raise ValueError(f"no metric {self.metric} of a PDU; there are {', '.join(METRICS)}")
+            raise ValueError(
+                f"no metric {self.metric} of such a device; there are {', '.join(METRICS)}"
+            )
         metric = METRICS[self.metric]
         if ("basis" in metric.labels) != (self.basis is not None):
             raise ValueError(f"{self.metric}: basis goes with metrics that have this label")
@@ -207,10 +217,11 @@ class Table(Strict):
 
 
 class Profile(Strict):
-    """One family of PDUs."""
+    """One family of devices."""
 
     name: str
     source: str
+    device: Literal["pdu", "cooling_unit"] = "pdu"
     max_repetitions: int = Field(default=20, ge=1, le=100)
     batch: int = Field(default=40, ge=1, le=120)
     first_unit: int = 1
@@ -224,8 +235,13 @@ class Profile(Strict):
         for total, parts in self.sum.items():
             for name in (total, *parts):
                 if name not in METRICS:
-                    raise ValueError(f"sum: no metric {name} of a PDU")
+                    raise ValueError(f"sum: no metric {name} of such a device")
         return self
+
+    @property
+    def kind(self) -> Kind:
+        """The kind of entity that the device is."""
+        return next(kind for kind in INFOS if kind.word == self.device)
 
     def columns(self) -> list[str]:
         """All columns to walk once, none twice."""
@@ -238,52 +254,3 @@ class Profile(Strict):
                 found += [table.oid(value.column), value.digits, value.prefix]
                 found.append(value.unit.oid if isinstance(value.unit, Unit) else None)
         return list(dict.fromkeys(oid for oid in found if oid is not None))
-
-
-@cache
-def load(path: Path) -> Profile:
-    """Read a profile.
-
-    Raises:
-        OSError: The file cannot be read.
-        ValueError: It is no profile; the message names the file and each key that is wrong.
-    """
-    try:
-        return Profile(name=path.stem, **tomllib.loads(path.read_text()))
-    except (ValueError, TypeError) as error:
-        raise ValueError(f"profile {path}: {error}") from error
-
-
-def find(name: str) -> list[Profile]:
-    """Return the candidates for a `profile` setting: `auto`, a shipped one's name, or a path.
-
-    Raises:
-        OSError: The file cannot be read.
-        ValueError: There is no such profile or it is wrong.
-    """
-    if name == "auto":
-        return [load(path) for path in SHIPPED.values()]
-    if name in SHIPPED:
-        return [load(SHIPPED[name])]
-    if name.endswith(".toml"):
-        return [load(Path(name))]
-    known = ", ".join(SHIPPED)
-    raise ValueError(f"no profile {name}: auto, {known}, or the path of a .toml file")
-
-
-def rank(profiles: list[Profile], object_id: str, descr: str) -> list[Profile]:
-    """Order profiles by how well they match a device; a probe decides among them.
-
-    First come those with the longest matching prefix of sysObjectID, then those whose expression
-    finds something in sysDescr (some agents send a malformed sysObjectID), then the rest.
-    """
-
-    def score(profile: Profile) -> int:
-        prefixes = (p for p in profile.match.sys_object_id if f"{object_id}.".startswith(f"{p}."))
-        longest = max((len(prefix.split(".")) for prefix in prefixes), default=0)
-        if longest:
-            return longest + 1
-        pattern = profile.match.sys_descr
-        return 1 if pattern and re.search(pattern, descr) else 0
-
-    return sorted(profiles, key=score, reverse=True)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import socket
 
-from plugins.power.pdu_snmp.gufo_client import GufoSession
-from plugins.power.pdu_snmp.pysnmp_client import PysnmpSession
-from plugins.power.pdu_snmp.session import Session, User
+from collector.read.snmp.gufo_client import GufoSession
+from collector.read.snmp.pysnmp_client import PysnmpSession
+from collector.read.snmp.session import Session, User
 
 
 async def connect(

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from plugins.power.pdu_snmp.session import Session, SnmpError, Value
+from collector.read.snmp.session import Session, SnmpError, Value
 
 TRIES = 3  # for objects asked one by one, and for a whole agent that says nothing
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from plugins.power.pdu_snmp.session import MAX_ROWS, Session, Value
+from collector.read.snmp.session import MAX_ROWS, Session, Value
 
 
 class Recorder:

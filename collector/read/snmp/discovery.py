@@ -1,21 +1,22 @@
-"""Finds out what a PDU is and which objects it has."""
+"""Finds out what a device is and which objects it has."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
 from collector.batch import SeriesKey
-from plugins.power.pdu_snmp.device import (
+from collector.read.snmp.device import (
     SYS_DESCR,
     SYS_OBJECT_ID,
     SYS_UPTIME,
     Device,
     text,
 )
-from plugins.power.pdu_snmp.energy import Energy
-from plugins.power.pdu_snmp.plan import Instance, prepare
-from plugins.power.pdu_snmp.profile import Profile, rank
-from plugins.power.pdu_snmp.session import Session, Value
+from collector.read.snmp.energy import Energy
+from collector.read.snmp.plan import Instance, prepare
+from collector.read.snmp.profile import Profile
+from collector.read.snmp.profiles import rank
+from collector.read.snmp.session import Session, Value
 
 
 class UnknownDeviceError(Exception):
@@ -23,11 +24,11 @@ class UnknownDeviceError(Exception):
 
 
 class Discovery:
-    """One discovery. It keeps what it has read, so a slow PDU takes several polls, not for ever.
+    """One discovery. It keeps what it has read, so a slow device takes several polls, not for ever.
 
     Args:
         profiles: The candidates. A single one is taken as it is.
-        name: The `pdu` key.
+        name: The device's key.
     """
 
     def __init__(self, profiles: Sequence[Profile], name: str) -> None:
@@ -90,7 +91,7 @@ class Discovery:
             f"no profile fits {self._found}. Known: "
             f"{', '.join(profile.name for profile in self._profiles)}. If it is one of these "
             "under another name, set `profile` to it; else write a profile (a TOML file, see "
-            "plugins/power/pdu_snmp/profile.py) and set `profile` to its path"
+            "collector/read/snmp/profile.py) and set `profile` to its path"
         )
 
     @property

@@ -7,7 +7,7 @@ import importlib
 from collections.abc import Sequence
 from typing import Any
 
-from plugins.power.pdu_snmp.session import (
+from collector.read.snmp.session import (
     MAX_REPETITIONS,
     MAX_ROWS,
     TRIES,

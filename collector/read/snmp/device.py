@@ -1,4 +1,4 @@
-"""One PDU as discovered: the objects to poll, and what to make of their values."""
+"""One device as discovered: the objects to poll, and what to make of their values."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import NamedTuple
 
 from collector.batch import Batch, Link, SeriesKey
 from collector.entity import Entity
-from plugins.power.pdu_snmp.energy import Energy
-from plugins.power.pdu_snmp.profile import Profile, Raw
-from plugins.power.pdu_snmp.session import Value
+from collector.read.snmp.energy import Energy
+from collector.read.snmp.profile import Profile, Raw
+from collector.read.snmp.session import Value
 
 SYS_DESCR, SYS_OBJECT_ID, SYS_UPTIME = (f"1.3.6.1.2.1.1.{n}.0" for n in (1, 2, 3))
 
@@ -56,17 +56,17 @@ class State(NamedTuple):
 
 
 class Total(NamedTuple):
-    """A value of the PDU that is the sum of its parts' readings."""
+    """A value of the device that is the sum of its parts' readings."""
 
     key: SeriesKey
     parts: tuple[str, ...]
 
 
 class Device:
-    """What is polled of one PDU, prepared so that a poll is one pass over a list.
+    """What is polled of one device, prepared so that a poll is one pass over a list.
 
     Args:
-        profile: The PDU's family.
+        profile: The device's family.
         readings: The numbers, amperes before the watts that are checked by them.
         states: The states.
         totals: Sums of readings.
@@ -186,7 +186,7 @@ class Device:
             elif isinstance(raw, int) and raw not in state.missing:
                 self._add_state(batch, state, raw)
         for entity, names in gone.items():
-            batch.failed(entity, LookupError(f"the PDU no longer has {', '.join(names)}"))
+            batch.failed(entity, LookupError(f"the device no longer has {', '.join(names)}"))
         return bool(gone)
 
     def _add_state(self, batch: Batch, state: State, raw: int) -> None:

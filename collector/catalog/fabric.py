@@ -1,0 +1,1 @@
+"""Layer 3, fabric: NVLink, InfiniBand and RoCE ports, collectives."""

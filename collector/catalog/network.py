@@ -1,0 +1,1 @@
+"""Layer 4, network: interfaces of the host."""

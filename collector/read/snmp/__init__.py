@@ -1,0 +1,1 @@
+"""SNMP: sessions, and devices whose families are described by profiles."""
