@@ -1,4 +1,4 @@
-"""Heat that a coolant carries away: flow times rise times what a cubic metre takes up per kelvin."""
+"""Heat that a coolant carries away, from its flow and the rise of its temperature."""
 
 from __future__ import annotations
 
