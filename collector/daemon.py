@@ -19,6 +19,7 @@ from collector.batch import Batch
 from collector.catalog import selfmetrics
 from collector.config import Config, ConfigError, Configured, found
 from collector.entity import Kind
+from collector.events import Events
 from collector.export.prometheus import Page
 from collector.metric import Metric
 from collector.poller import STALE, Source
@@ -29,7 +30,7 @@ from collector.web import api
 from collector.worker import BusyError, Worker
 
 if TYPE_CHECKING:
-    from collector.export.otlp import OtlpPush
+    from collector.export.pushes import Push
 
 log = logging.getLogger(__name__)
 
@@ -58,6 +59,7 @@ class Daemon:
         self.store = Store(settings.store.resolution, settings.store.history)
         self.topology = Topology(settings.store.history)
         self.attribution = Attribution(settings.attribution, self.host, self.store, self.topology)
+        self.events = Events()
         self.sources: dict[str, Source] = {}
         self.listening: list[str] = []
         self._tasks: dict[str, asyncio.Task[None]] = {}
@@ -66,7 +68,7 @@ class Daemon:
         self._reloading = asyncio.Lock()
         self._reload_ok = True
         self._reload_at = time.time()
-        self._push: OtlpPush | None = None
+        self._pushes: list[Push] = []
         self._headers = _reveal(settings.exporters.otlp)
         self._place()
 
@@ -90,7 +92,7 @@ class Daemon:
         app = web.App(
             Page(self.store), self.waiting, self.reload if settings.web.enable_lifecycle else None
         )
-        app.web.add_routes(api.routes(self.topology, self.sources))
+        app.web.add_routes(api.routes(self.topology, self.sources, self.events))
         async with AsyncExitStack() as stack:
             self.listening = await stack.enter_async_context(
                 web.serve(app, settings.web.listen_address)
@@ -103,8 +105,12 @@ class Daemon:
                 self._look_again(),
             ]
             if settings.exporters.otlp:
-                self._push = self._otlp(settings.exporters.otlp)
-                works.append(self._push.run())
+                from collector.export.pushes import pushes
+
+                self._pushes = pushes(
+                    settings.exporters.otlp, self._headers, self.host, self.store, self.events
+                )
+                works += [push.run() for push in self._pushes]
             if interval := systemd.watchdog_interval():
                 works.append(_repeat("watchdog", interval, _feed_watchdog))
             for work in works:
@@ -201,8 +207,9 @@ class Daemon:
             for name, plugin in new:
                 log.info("found on this host: %s %s", name, plugin.target)
 
-    def _deliver(self, batch: Batch) -> None:
+    def _deliver(self, source: str, batch: Batch) -> None:
         self.attribution.take(batch.calls)
+        self.events.take(batch.events, source)
 
     def _attribute(self, now: float, late: float) -> None:
         lifetime = STALE * self.config.settings.attribution.interval
@@ -226,29 +233,10 @@ class Daemon:
         batch.add(selfmetrics.LOOP_LAG, daemon, late)
         batch.add(selfmetrics.CPU_TIME, daemon, usage.ru_utime + usage.ru_stime)
         batch.add(selfmetrics.MEMORY, daemon, float(resident))
-        if self._push:
-            self._push.samples(batch)
+        self.events.samples(batch)
+        for push in self._pushes:
+            push.samples(batch)
         self.store.write(batch, "self", STALE * HOUSEKEEPING)
-
-    def _otlp(self, settings: Otlp) -> OtlpPush:
-        from collector.export.otlp import OtlpPush
-
-        host = self.host.key[0]
-        return OtlpPush(
-            self.store,
-            settings.endpoint,
-            protocol=settings.protocol,
-            headers=self._headers,
-            interval=settings.interval,
-            timeout=settings.timeout,
-            compression=settings.compression or ("none" if settings.protocol == "grpc" else "gzip"),
-            resource={
-                "service.name": "w2t",
-                "service.instance.id": host,
-                "service.version": __version__,
-                "host.name": host,
-            },
-        )
 
 
 def _reveal(settings: Otlp | None) -> dict[str, str]:

@@ -40,7 +40,7 @@ class Source:
         host: The host this daemon runs on.
         store: Takes the samples.
         topology: Takes the links.
-        deliver: Is told of every batch, for what else is to be made of it.
+        deliver: Is given the source's id and every batch, for what else is to be made of it.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class Source:
         host: Entity,
         store: Store,
         topology: Topology,
-        deliver: Callable[[Batch], None] = lambda batch: None,
+        deliver: Callable[[str, Batch], None] = lambda source, batch: None,
     ) -> None:
         self.name = name
         self.plugin = plugin
@@ -130,13 +130,15 @@ class Source:
             reason, message = "partial", _describe_all(batch.errors)
         lifetime = STALE * plugin.interval + plugin.timeout
         try:
-            self._refused += self._store.write(batch, self.id, lifetime, plugin.max_series)
+            self._refused += self._store.write(
+                batch, self.id, lifetime, plugin.max_series, plugin.precedence
+            )
         except Exception as error:  # noqa: BLE001 - a plugin of others added what is no number
             reason, message = "error", _describe(error)
         self._report(reason, message)
         if reason is None or batch.links:
             self._topology.observe(self.id, batch.links, at, complete=reason is None)
-        self._deliver(batch)
+        self._deliver(self.id, batch)
         # Nothing but the clock moves in most seconds, and it is not worth a write in each of them.
         if reason != self._told[1] or not 0 <= at - self._told[0] < TELL:
             self._told = (at, reason)

@@ -89,6 +89,9 @@ class Otlp(Section):
     compression: Literal["gzip", "none"] | None = Field(
         default=None, description="gzip or none; by default gzip over HTTP and none over gRPC."
     )
+    events: bool = Field(
+        default=False, description="Send events too, as logs; Prometheus does not take them."
+    )
 
     @model_validator(mode="after")
     def _usable(self) -> Self:

@@ -123,7 +123,7 @@ async def page(
         plugin = type(configured.plugin)(**values)
         source = Source(
             case.parent.name, plugin, host, Store(), Topology(),
-            lambda batch: void(store.write(batch, "recorded", 3 * MINUTE)),
+            lambda source, batch: void(store.write(batch, "recorded", 3 * MINUTE)),
         )  # fmt: skip
         try:
             if replayed.bodies:

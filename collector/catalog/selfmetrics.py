@@ -58,6 +58,14 @@ EXPORTER_LAST_SUCCESS = Metric(
     Kind.EXPORTER,
     "When a push last went well, since the epoch.",
 )
+EVENTS = Metric(
+    "events",
+    COUNTER,
+    "{event}",
+    Kind.DAEMON,
+    "Events that sources told since the daemon started: traps, Xids, lines of the kernel's log.",
+    ("event.name", "severity"),
+)
 LOOP_LAG = Metric(
     "loop.lag", GAUGE, "s", Kind.DAEMON, "How late the daemon's event loop ran its last timer."
 )

@@ -60,11 +60,11 @@ class Transport(Protocol):
         """Try once.
 
         Args:
-            body: An ExportMetricsServiceRequest, serialised.
+            body: An ExportMetricsServiceRequest or the like, serialised.
             timeout: Seconds.
 
         Returns:
-            How many points the receiver rejected, and what it says to that.
+            How many points or records the receiver rejected, and what it says to that.
 
         Raises:
             DeliveryError: It was not delivered.
@@ -74,8 +74,10 @@ class Transport(Protocol):
         """Close the connection."""
 
 
-def transport(protocol: str, endpoint: str, headers: Mapping[str, str], gzip: bool) -> Transport:
-    """Make the transport of a protocol, `http/protobuf` or `grpc`.
+def transport(
+    protocol: str, endpoint: str, headers: Mapping[str, str], gzip: bool, signal: str = "metrics"
+) -> Transport:
+    """Make the transport of a protocol, `http/protobuf` or `grpc`, for a signal: metrics or logs.
 
     Raises:
         ValueError: The endpoint is no URL of the kind, a header cannot be sent, or gRPC is not
@@ -90,8 +92,8 @@ def transport(protocol: str, endpoint: str, headers: Mapping[str, str], gzip: bo
                 f"header {name!r}: its name or value has characters that none may have"
             )
     if protocol == "grpc":
-        return _Grpc(url, headers, gzip)
-    return _Http(url, headers, gzip)
+        return _Grpc(url, headers, gzip, signal)
+    return _Http(url, headers, gzip, signal)
 
 
 def shown(endpoint: str) -> str:
@@ -103,9 +105,9 @@ def shown(endpoint: str) -> str:
 class _Http:
     """OTLP over HTTP with protobuf bodies; `/v1/metrics` is added to the endpoint's path."""
 
-    def __init__(self, url: URL, headers: Mapping[str, str], gzip: bool) -> None:
-        path = url.path.rstrip("/")
-        self._url = url if path.endswith("/v1/metrics") else url.with_path(path + "/v1/metrics")
+    def __init__(self, url: URL, headers: Mapping[str, str], gzip: bool, signal: str) -> None:
+        path = url.path.rstrip("/").removesuffix("/v1/metrics")
+        self._url = url.with_path(f"{path}/v1/{signal}")
         self._headers = {
             "User-Agent": _AGENT,
             **headers,
@@ -161,11 +163,12 @@ async def _read(content: aiohttp.StreamReader) -> bytes:
 
 
 def _partial(answer: bytes, kind: str) -> tuple[int, str]:
-    """Read the response to a request that was taken."""
+    """Read the response to a request that was taken; that for logs is the same on the wire."""
     try:
         if kind == "application/json":
             found = orjson.loads(answer or b"{}").get("partialSuccess") or {}
-            return int(found.get("rejectedDataPoints", 0)), str(found.get("errorMessage", ""))
+            rejected = found.get("rejectedDataPoints") or found.get("rejectedLogRecords") or 0
+            return int(rejected), str(found.get("errorMessage", ""))
         partial = ExportMetricsServiceResponse.FromString(answer).partial_success
     except (DecodeError, ValueError, AttributeError, TypeError) as error:
         message = f"answered with what is no OTLP response ({kind}): {_text(answer)}"
@@ -190,9 +193,7 @@ def _seconds(retry_after: str) -> float:
 class _Grpc:
     """OTLP over gRPC; the request's bytes are sent as they are."""
 
-    _METHOD = "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export"
-
-    def __init__(self, url: URL, headers: Mapping[str, str], gzip: bool) -> None:
+    def __init__(self, url: URL, headers: Mapping[str, str], gzip: bool, signal: str) -> None:
         try:
             import grpc
             from google.rpc import error_details_pb2, status_pb2  # type: ignore[import-untyped]
@@ -208,6 +209,8 @@ class _Grpc:
         self._secure = url.scheme == "https"
         self._metadata = tuple((name.lower(), value) for name, value in headers.items())
         self._gzip = gzip
+        service = f"{signal}.v1.{signal.capitalize()}Service"
+        self._method = f"/opentelemetry.proto.collector.{service}/Export"
         self._channel: Any = None
         self._export: Any = None
 
@@ -226,7 +229,7 @@ class _Grpc:
                 )
             else:
                 self._channel = grpc.aio.insecure_channel(self._target, options, compression)
-            self._export = self._channel.unary_unary(self._METHOD)
+            self._export = self._channel.unary_unary(self._method)
         try:
             answer = await self._export(bytes(body), timeout=timeout, metadata=self._metadata)
         except grpc.aio.AioRpcError as error:

@@ -26,6 +26,7 @@ _INDEX = """<!doctype html>
 <li><a href="/metrics">/metrics</a>: what is measured, for Prometheus</li>
 <li><a href="/api/v1/sources">/api/v1/sources</a>: what is read, and what is wrong with it</li>
 <li><a href="/api/v1/topology">/api/v1/topology</a>: what feeds and serves what</li>
+<li><a href="/api/v1/events">/api/v1/events</a>: what happened: traps, Xids, the kernel's log</li>
 <li><a href="/-/healthy">/-/healthy</a>: whether the daemon is alive</li>
 <li><a href="/-/ready">/-/ready</a>: whether every source was tried once</li>
 </ul></body></html>

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import TypedDict
 
 from aiohttp import web
 
+from collector.events import Events, Kept
 from collector.poller import Source
 from collector.topology import Topology
 
@@ -22,8 +24,11 @@ class Link(TypedDict):
     until: float | None
 
 
-def routes(topology: Topology, sources: Mapping[str, Source]) -> list[web.RouteDef]:
-    """Make the routes that show a daemon's topology and its sources."""
+MAX_EVENTS = 1000  # in one answer
+
+
+def routes(topology: Topology, sources: Mapping[str, Source], events: Events) -> list[web.RouteDef]:
+    """Make the routes that show a daemon's topology, its sources and the events they told."""
 
     async def show_topology(request: web.Request) -> web.Response:
         return web.json_response({"links": links(topology)})
@@ -42,9 +47,17 @@ def routes(topology: Topology, sources: Mapping[str, Source]) -> list[web.RouteD
         ]
         return web.json_response({"sources": shown})
 
+    async def show_events(request: web.Request) -> web.Response:
+        after, limit = _number(request, "after", 0), _number(request, "limit", MAX_EVENTS)
+        found = events.after(after, request.query.get("name"))
+        page = found[: min(limit, MAX_EVENTS)]
+        last = events.last if len(page) == len(found) else page[-1].number if page else after
+        return web.json_response({"events": [_event(kept) for kept in page], "last": last})
+
     return [
         web.get("/api/v1/topology", show_topology),
         web.get("/api/v1/sources", show_sources),
+        web.get("/api/v1/events", show_events),
     ]
 
 
@@ -61,3 +74,24 @@ def links(topology: Topology) -> list[Link]:
         }
         for span in topology.spans()
     ]
+
+
+def _event(kept: Kept) -> dict[str, object]:
+    number, source, event = kept
+    return {
+        "number": number,
+        "time": datetime.fromtimestamp(event.at, UTC).isoformat().replace("+00:00", "Z"),
+        "name": event.name,
+        "severity": event.severity.name.lower(),
+        "entity": str(event.entity),
+        "text": event.text,
+        "attributes": dict(event.attributes),
+        "source": source,
+    }
+
+
+def _number(request: web.Request, name: str, default: int) -> int:
+    text = request.query.get(name, str(default))
+    if not text.isdecimal() or len(text) > 18:
+        raise web.HTTPBadRequest(reason=f"{name} must be a whole number, not {text[:40]!r}")
+    return int(text)

@@ -137,7 +137,7 @@ def test_all_that_the_first_page_links_is_there(path: Path) -> None:
     async def run() -> None:
         async with serve(path) as served:
             links = re.findall('href="([^"]+)"', (await served.get("/"))[1])
-            assert len(links) == 5
+            assert len(links) == 6
             for link in links:
                 assert (await served.get(link))[0] == 200, link
 

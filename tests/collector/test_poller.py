@@ -109,7 +109,7 @@ class TestGood:
     def test_what_a_poll_finds_is_delivered(self, kind: type[Fake]) -> None:
         seen: list[Batch] = []
         one = source(good, kind=kind, target="here")
-        one._deliver = seen.append
+        one._deliver = lambda source, batch: seen.append(batch)
         polls(one, 2)
         assert value(one) == 100
         assert one._topology.children(HOST, Kind.GPU)[0].child == GPU
@@ -445,7 +445,7 @@ def test_one_that_hangs_delays_no_other() -> None:
     def made(name: str, made_plugin: Plugin) -> Source:
         return Source(
             name, made_plugin, HOST, store, topology,
-            lambda batch: times.setdefault(name, []).append(batch.at),
+            lambda source, batch: times.setdefault(name, []).append(batch.at),
         )  # fmt: skip
 
     sources = [made(name, plugin.load(name)(timeout=0.6)) for name in ("stuck", "driver")]
@@ -475,7 +475,7 @@ def test_calls_are_handed_on() -> None:
     call = Call("agent", "model", 0.0, 1.0, 1, 0, 1)
     seen: list[Batch] = []
     one = source(lambda batch: batch.call(call))
-    one._deliver = seen.append
+    one._deliver = lambda source, batch: seen.append(batch)
     polls(one, 1)
     assert seen[0].calls == [call]
 

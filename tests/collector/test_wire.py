@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from collector.batch import Batch, Link
+from collector.batch import Batch, Event, Link, Severity
 from collector.entity import Kind
 from collector.metric import COUNTER, GAUGE, Metric
 from collector.wire import Receiver, Sender, WireError
@@ -83,6 +83,24 @@ def test_a_label_that_is_no_unicode_arrives_readable():
     batch.add(METRICS[0], Kind.GPU("n", "g"), 1.0, "a\udcffb", "")
     received, _ = transfer(sender, receiver, lines, batch)
     assert received.keys[0].labels == ("a?b", "")
+
+
+@given(
+    st.lists(
+        st.builds(
+            Event, text, gpus, st.floats(0, 4e9), st.sampled_from(Severity), text,
+            st.lists(st.tuples(text, text), max_size=3).map(tuple),
+        ),
+        max_size=5,
+    )
+)  # fmt: skip
+def test_events_arrive_as_they_were_sent(events):
+    sender, receiver, lines = pair()
+    batch = Batch(HOST, 1.0, METRICS)
+    for event in events:
+        batch.event(event)
+    received, _ = transfer(sender, receiver, lines, batch)
+    assert received.events == events
 
 
 def test_a_steady_poll_is_one_line_of_numbers():
