@@ -22,6 +22,8 @@ class Store:
     Times are seconds since the epoch: `time` when the value was true, `start` when the series (of
     a counter: the count) began, `expires` when it is stale. Readers use the columns, `live`,
     `by_metric` and `read`, and cache what they build for as long as `generation` stays the same.
+    Of sources that write one series, the one of the highest precedence counts until it is stale:
+    `rank` is the precedence of whoever wrote what is there.
 
     Args:
         resolution: Seconds of one slot of the history.
@@ -35,6 +37,7 @@ class Store:
         self.time: Floats = np.empty(0)
         self.start: Floats = np.empty(0)
         self.expires: Floats = np.empty(0)
+        self.rank: Floats = np.empty(0)
         self.by_metric: defaultdict[Metric, dict[SeriesKey, int]] = defaultdict(dict)
         self.generation = 0
         self.version = 0
@@ -42,18 +45,27 @@ class Store:
         self._history = History(resolution, history)
         self._span = history
         self._newest = -np.inf
+        self._ranked = False  # whether precedences differ, which costs a look at each write
         self._free: list[int] = []
         self._owner: dict[int, str] = {}
         self._owned: Tally[str] = Tally()
 
-    def write(self, batch: Batch, source: str, lifetime: float, limit: int = 1 << 31) -> int:
-        """Take a batch's samples.
+    def write(
+        self,
+        batch: Batch,
+        source: str,
+        lifetime: float,
+        limit: int = 1 << 31,
+        precedence: int = 0,
+    ) -> int:
+        """Take a batch's samples, but for those of series that a better source keeps alive.
 
         Args:
             batch: What a poll found.
             source: Who wrote it; its series count against `limit`.
             lifetime: Seconds after which a sample is stale and no longer shown.
             limit: How many series the source may have.
+            precedence: Its samples count where no source of a higher one has a live value.
 
         Returns:
             How many samples were refused because of the limit.
@@ -78,14 +90,17 @@ class Store:
         if batch.times:  # the newest of a series last, should it be there twice
             order = np.argsort(times, kind="stable")
             row_array, values, times = row_array[order], values[order], times[order]
-        refused = row_array < 0
-        count = int(np.count_nonzero(refused))
+        taken = row_array >= 0
+        count = len(rows) - int(np.count_nonzero(taken))
         if count:
-            taken = ~refused
             row_array, values, times = row_array[taken], values[taken], times[taken]
-            if not row_array.size:
-                return count
-        self._set(row_array, values, times, batch.at + lifetime)
+        self._ranked |= precedence != 0
+        if self._ranked:
+            taken = (self.rank[row_array] <= precedence) | (self.expires[row_array] <= batch.at)
+            row_array, values, times = row_array[taken], values[taken], times[taken]
+            self.rank[row_array] = precedence
+        if row_array.size:
+            self._set(row_array, values, times, batch.at + lifetime)
         return count
 
     def live(self, now: float) -> Rows:
@@ -120,7 +135,7 @@ class Store:
     @property
     def size(self) -> int:
         """Bytes held by columns and history."""
-        return self._history.size + 4 * self.value.nbytes
+        return self._history.size + 6 * self.value.nbytes
 
     def _set(self, rows: Rows, values: Floats, times: Floats, expires: float) -> None:
         # A late sample goes into history; only one that is at least as new is the latest. A time
@@ -168,6 +183,7 @@ class Store:
         self.value[row] = np.nan
         self.time[row] = -np.inf
         self.start[row] = at
+        self.rank[row] = 0
         self._counts[row] = key.metric.instrument is COUNTER
         self._history.clear(row, at - max(self._span - FUTURE, 0.0))
         self._owner[row] = source
@@ -181,6 +197,7 @@ class Store:
             ("time", -np.inf),
             ("start", np.nan),
             ("expires", -np.inf),
+            ("rank", 0.0),
             ("_counts", 0.0),
         ):
             column = np.full(capacity, fill)

@@ -118,6 +118,24 @@ class TestGood:
         assert said(one, selfmetrics.SOURCE_LAST_SUCCESS) == pytest.approx(seen[0].at)
         assert one.entity == Kind.SOURCE("fake", "here")
 
+    def test_what_a_better_source_has_is_neither_written_nor_a_failure(
+        self, kind: type[Fake]
+    ) -> None:
+        class Worse(kind):  # type: ignore[valid-type, misc]
+            precedence: ClassVar[int] = -1
+
+        better, worse = source(good, kind=kind), source(good, kind=Worse, target="other")
+        worse.plugin._script = [lambda batch: batch.add(gpu.POWER, GPU, 50.0)]  # type: ignore[attr-defined]
+        worse._store = better._store
+        polls(worse, 1)
+        assert value(better) == 50
+        polls(better, 1)
+        polls(worse, 1)
+        assert value(better) == 100
+        assert worse.error is None
+        assert said(worse, selfmetrics.SOURCE_UP) == 1
+        assert said(worse, selfmetrics.SOURCE_REFUSED) == 0
+
     def test_it_is_opened_once_and_closed_once(self, kind: type[Fake]) -> None:
         one = source(good, kind=kind)
 

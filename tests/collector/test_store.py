@@ -24,13 +24,13 @@ def device(name: str) -> Entity:
 
 def write(
     store: Store, at: float, *samples: tuple[Any, ...], source: str = "s", lifetime: float = 30.0,
-    limit: int = 1 << 31,
+    limit: int = 1 << 31, precedence: int = 0,
 ) -> int:  # fmt: skip
     """Write (metric, entity, value[, time]); times are seconds since `START`."""
     batch = Batch(HOST, START + at, {gpu.POWER, gpu.ENERGY})
     for metric, entity, value, *time in samples:
         batch.add(metric, entity, value, at=START + time[0] if time else None)
-    return store.write(batch, source, lifetime, limit)
+    return store.write(batch, source, lifetime, limit, precedence)
 
 
 def latest(store: Store, name: str, now: float, metric: Metric = gpu.POWER) -> float | None:
@@ -128,6 +128,89 @@ def test_a_start_is_never_after_the_sample() -> None:
     store = Store()
     write(store, 10, (gpu.ENERGY, device("a"), 1.0, 7.0))
     assert store.start[0] <= store.time[0]
+
+
+class TestPrecedence:
+    """Of sources of one series the best that is there counts."""
+
+    def test_a_worse_source_is_silent_until_the_better_one_is_stale(self) -> None:
+        store = Store()
+        write(store, 0, (gpu.POWER, device("a"), 1.0), source="good", lifetime=30)
+        for at in (10, 29.9):
+            sample = (gpu.POWER, device("a"), 2.0)
+            assert write(store, at, sample, source="poor", precedence=-1) == 0, "is not refused"
+            assert latest(store, "a", at) == 1
+        assert latest(store, "a", 30) is None, "what is dropped keeps nothing alive"
+        assert history(store, "a") == {0: 1}
+        write(store, 30, (gpu.POWER, device("a"), 2.0), source="poor", precedence=-1)
+        assert latest(store, "a", 30) == 2
+        write(store, 31, (gpu.POWER, device("a"), 3.0), source="good")
+        write(store, 32, (gpu.POWER, device("a"), 4.0), source="poor", precedence=-1)
+        assert latest(store, "a", 32) == 3
+
+    def test_what_a_worse_source_alone_has_is_kept(self) -> None:
+        store = Store()
+        write(store, 0, (gpu.POWER, device("a"), 1.0))
+        samples = (gpu.POWER, device("a"), 2.0), (gpu.ENERGY, device("a"), 3.0)
+        write(store, 1, *samples, source="poor", precedence=-2)
+        assert (latest(store, "a", 1), latest(store, "a", 1, gpu.ENERGY)) == (1, 3)
+
+    def test_a_source_that_is_better_than_all_takes_over_at_once(self) -> None:
+        store = Store()
+        write(store, 0, (gpu.POWER, device("a"), 1.0))
+        write(store, 1, (gpu.POWER, device("a"), 2.0), source="best", precedence=7)
+        write(store, 2, (gpu.POWER, device("a"), 3.0))
+        assert latest(store, "a", 2) == 2
+
+    def test_of_equals_the_last_writer_counts(self) -> None:
+        store = Store()
+        for at, source in ((0, "x"), (1, "y"), (2, "x")):
+            write(store, at, (gpu.POWER, device("a"), float(at)), source=source, precedence=-1)
+            assert latest(store, "a", at) == at
+
+    def test_a_full_source_of_another_precedence_is_refused_and_breaks_nothing(self) -> None:
+        store = Store()
+        sample = (gpu.POWER, device("a"), 1.0)
+        assert write(store, 0, sample, source="poor", precedence=-1, limit=0) == 1
+        assert len(store.index) == 0
+
+    def test_a_row_that_is_used_again_does_not_inherit_a_rank(self) -> None:
+        store = Store(history=100)
+        write(store, 0, (gpu.POWER, device("old"), 1.0), precedence=5, lifetime=10)
+        store.evict(START + 200)
+        write(store, 200, (gpu.POWER, device("new"), 2.0), precedence=-1)
+        assert latest(store, "new", 200) == 2
+        assert store.rank[store.index[SeriesKey(gpu.POWER, device("new"), ())]] == -1
+
+    @settings(max_examples=150, deadline=None)
+    @given(
+        st.lists(
+            st.tuples(
+                st.floats(0, 20),  # seconds since the write before
+                st.sampled_from([(0, 30.0), (-1, 12.0), (-2, 50.0), (3, 5.0)]),
+                st.sets(st.sampled_from("abc"), min_size=1),
+            ),
+            max_size=40,
+        )
+    )
+    def test_no_write_is_seen_over_a_live_better_one(self, writes: list[Any]) -> None:
+        store, now = Store(), 0.0
+        model: dict[str, tuple[float, int, float]] = {}  # value, precedence, expiry
+        for number, (passed, (precedence, lifetime), names) in enumerate(writes):
+            now += passed
+            samples = [(gpu.POWER, device(name), float(number)) for name in sorted(names)]
+            source = f"source {precedence}"
+            refused = write(
+                store, now, *samples, source=source, lifetime=lifetime, precedence=precedence
+            )
+            assert refused == 0
+            for name in names:
+                _, rank, expiry = model.get(name, (0.0, precedence, -math.inf))
+                if rank <= precedence or START + expiry <= START + now:
+                    model[name] = (float(number), precedence, now + lifetime)
+            for name, (value, _, expiry) in model.items():
+                alive = START + expiry > START + now
+                assert latest(store, name, now) == (value if alive else None)
 
 
 class TestClock:
