@@ -1,7 +1,8 @@
 """Every recorded case, replayed to its plugin by the source's own protocol.
 
 A case is `tests/recorded/<plugin>/<case>/`: `config.toml` as the daemon takes it, `input/` as
-`w2t record` saves it, and `expected.prom`, the page for Prometheus without the daemon's own series.
+`w2t record` saves it, and `expected.prom`, the page for Prometheus without the daemon's own series;
+events stand below it as comments.
 `make golden` writes the pages anew: look at the difference before you commit it.
 """
 
@@ -19,6 +20,7 @@ import aiohttp
 import pytest
 
 from collector import config
+from collector.batch import Batch, Event
 from collector.config import Config
 from collector.entity import Kind
 from collector.export.prometheus import Page
@@ -34,6 +36,7 @@ from tests.fakes.snmp import Agent
 CASES = sorted((Path(__file__).parent / "recorded").glob("*/*/"))
 START = 1_760_000_000.0  # of the clock, which stands still but for a minute between two polls
 MINUTE = 60.0
+EVENT = "# event: "
 CONTENT_TYPES = {".json": "application/json", ".pb": "application/x-protobuf"}
 
 
@@ -118,13 +121,16 @@ async def page(
     (configured,) = loaded.plugins
     host = Kind.HOST(loaded.settings.daemon.host_name)
     store = Store()
+    events: list[Event] = []
+
+    def take(_: str, batch: Batch) -> None:
+        store.write(batch, "recorded", 3 * MINUTE)
+        events.extend(batch.events)
+
     async with replay(case, configured.plugin.target, request) as replayed:
         values = configured.plugin.model_dump(exclude_unset=True) | replayed.fields
         plugin = type(configured.plugin)(**values)
-        source = Source(
-            case.parent.name, plugin, host, Store(), Topology(),
-            lambda source, batch: void(store.write(batch, "recorded", 3 * MINUTE)),
-        )  # fmt: skip
+        source = Source(case.parent.name, plugin, host, Store(), Topology(), take)
         try:
             if replayed.bodies:
                 await source.poll()
@@ -135,18 +141,18 @@ async def page(
                 assert source.error is None or source.error.startswith("partial"), source.error
         finally:
             await source.close()
-    rendered = Page(store).render(clock[0]).decode()
+    rendered = Page(store).render(clock[0]).decode() + "".join(
+        f"{EVENT}{event.severity.name} {event.name} {event.entity} {event.text!r}\n"
+        for event in events
+    )
     for here, there in replayed.names.items():
         rendered = rendered.replace(here, there)
     return rendered
 
 
-def void(_: object) -> None:
-    pass
-
-
 def samples(text: str) -> list[str]:
-    return sorted(line for line in text.splitlines() if not line.startswith("#"))
+    lines = text.splitlines()
+    return sorted(line for line in lines if line.startswith(EVENT) or not line.startswith("#"))
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.parent.name}-{case.name}")
