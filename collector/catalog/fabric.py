@@ -124,3 +124,155 @@ PORT_RDMA_REQUESTS = Metric(
     "RDMA requests that came in, by operation.",
     ("operation",),
 )
+COMMUNICATORS = Metric(
+    "host.communicators",
+    GAUGE,
+    "{communicator}",
+    Kind.HOST,
+    "NCCL communicators of a job as its RAS network sees them, on all its hosts, by state and "
+    "errors; a state of running was also reported during real hangs.",
+    ("nccl.ras.address", "state", "errors"),
+)
+JOB_PROCESSES = Metric(
+    "host.job.processes.lost",
+    GAUGE,
+    "{process}",
+    Kind.HOST,
+    "Processes of a NCCL job, on all its hosts, that do not answer its RAS network or that it "
+    "considers dead.",
+    ("nccl.ras.address", "state"),
+)
+RAS_TIMEOUTS = Metric(
+    "host.job.ras.timeouts",
+    GAUGE,
+    "{timeout}",
+    Kind.HOST,
+    "Timeouts on the way of the last answer of a job's RAS network.",
+    ("nccl.ras.address",),
+)
+COMMUNICATOR_INFO = Metric(
+    "communicator.info",
+    GAUGE,
+    "",
+    Kind.COMMUNICATOR,
+    "Always 1; the name that the program gave the communicator, as NCCL Inspector says.",
+    ("name",),
+)
+COMMUNICATOR_RANKS = Metric(
+    "communicator.ranks",
+    GAUGE,
+    "{rank}",
+    Kind.COMMUNICATOR,
+    "Ranks that the communicator was made with, on all hosts.",
+)
+COMMUNICATOR_RANKS_MISSING = Metric(
+    "communicator.ranks.missing",
+    GAUGE,
+    "{rank}",
+    Kind.COMMUNICATOR,
+    "Ranks that NCCL RAS has no data of: unresponsive, dead, or left (the process answers, but has "
+    "no such communicator).",
+    ("state",),
+)
+COMMUNICATOR_OPERATIONS = Metric(
+    "communicator.operations",
+    GAUGE,
+    "{operation}",
+    Kind.COMMUNICATOR,
+    "Collective operations launched, over the ranks of all hosts: the least, the most_common and "
+    "the greatest count; before NCCL 2.28 there is one count for all types, called all.",
+    ("collective", "statistic"),
+)
+RANK_STATE = Metric(
+    "rank.state",
+    GAUGE,
+    "",
+    Kind.RANK,
+    "1 for the state that NCCL RAS reports of the rank; running is no sign of progress.",
+    ("state",),
+)
+RANK_RESULT = Metric(
+    "rank.result",
+    GAUGE,
+    "",
+    Kind.RANK,
+    "1 for the result that NCCL has for the rank's initialisation (phase init) or for its "
+    "asynchronous work (phase async).",
+    ("phase", "state"),
+)
+RANK_LAUNCHED = Metric(
+    "rank.collectives.launched",
+    COUNTER,
+    "{operation}",
+    Kind.RANK,
+    "Collective operations that the rank launched, by NCCL RAS; a launched one may never complete, "
+    "and replays of CUDA graphs are not counted.",
+    ("collective",),
+)
+RANK_COMPLETED = Metric(
+    "rank.collectives.completed",
+    COUNTER,
+    "{operation}",
+    Kind.RANK,
+    "Operations that NCCL Inspector recorded as completed since the daemon began to follow its "
+    "file; small messages are not recorded.",
+    ("collective",),
+)
+RANK_TIME = Metric(
+    "rank.collectives.time",
+    COUNTER,
+    "s",
+    Kind.RANK,
+    "Time that the operations in w2t.rank.collectives.completed took, waiting for others included.",
+    ("collective",),
+)
+RANK_DATA = Metric(
+    "rank.collectives.data",
+    COUNTER,
+    "By",
+    Kind.RANK,
+    "Message sizes of the operations in w2t.rank.collectives.completed.",
+    ("collective",),
+)
+RANK_BUS_BANDWIDTH = Metric(
+    "rank.collectives.bus_bandwidth",
+    GAUGE,
+    "By/s",
+    Kind.RANK,
+    "Bus bandwidth of the newest operations, weighted by their time: comparable with the speed of "
+    "the links whatever the number of ranks.",
+    ("collective",),
+)
+RANK_DROPPED = Metric(
+    "rank.collectives.dropped",
+    COUNTER,
+    "{operation}",
+    Kind.RANK,
+    "Operations that NCCL Inspector overwrote before it could write them down.",
+    ("type",),
+)
+RANK_SEQUENCE = Metric(
+    "rank.sequence",
+    GAUGE,
+    "{operation}",
+    Kind.RANK,
+    "Sequence number of the last collective that was enqueued, started or completed, in the rank's "
+    "last dump of PyTorch's Flight Recorder; absent where there was none.",
+    ("state",),
+)
+GPU_COLLECTIVE_TIME = Metric(
+    "gpu.collectives.duration",
+    GAUGE,
+    "s",
+    Kind.GPU,
+    "Time of one operation lately, as NCCL Inspector's textfile averages it.",
+    ("communicator.name", "collective", "message.size", "algorithm", "peer"),
+)
+GPU_BUS_BANDWIDTH = Metric(
+    "gpu.collectives.bus_bandwidth",
+    GAUGE,
+    "By/s",
+    Kind.GPU,
+    "Bus bandwidth of operations lately, as NCCL Inspector's textfile averages it.",
+    ("communicator.name", "collective", "message.size", "algorithm", "peer"),
+)
