@@ -21,6 +21,7 @@ from collector.config import Config, ConfigError, Configured, found
 from collector.entity import Kind
 from collector.events import Events
 from collector.export.prometheus import Page
+from collector.facility import INTERVAL, Facility
 from collector.metric import Metric
 from collector.poller import STALE, Source
 from collector.settings import Otlp
@@ -36,7 +37,7 @@ log = logging.getLogger(__name__)
 
 LOOK = 60.0  # seconds between two looks for what else can be read on this host
 HOUSEKEEPING = 5.0  # seconds between two looks at oneself
-NEEDS_RESTART = ("daemon", "web", "store", "attribution", "exporters")
+NEEDS_RESTART = ("daemon", "web", "store", "attribution", "exporters", "capacity")
 _SELF = frozenset(value for value in vars(selfmetrics).values() if isinstance(value, Metric))
 _PAGE = resource.getpagesize()
 
@@ -59,6 +60,7 @@ class Daemon:
         self.store = Store(settings.store.resolution, settings.store.history)
         self.topology = Topology(settings.store.history)
         self.attribution = Attribution(settings.attribution, self.host, self.store, self.topology)
+        self.facility = Facility(settings.capacity, self.host, self.store, self.topology)
         self.events = Events()
         self.sources: dict[str, Source] = {}
         self.listening: list[str] = []
@@ -101,6 +103,7 @@ class Daemon:
             self._start_sources()
             works = [
                 _repeat("attribution", settings.attribution.interval, self._attribute),
+                _repeat("facility", INTERVAL, self._derive),
                 _repeat("housekeeping", HOUSEKEEPING, self._keep_house),
                 self._look_again(),
             ]
@@ -214,6 +217,9 @@ class Daemon:
     def _attribute(self, now: float, late: float) -> None:
         lifetime = STALE * self.config.settings.attribution.interval
         self.store.write(self.attribution.step(now), "attribution", lifetime)
+
+    def _derive(self, now: float, late: float) -> None:
+        self.store.write(self.facility.step(now), "facility", STALE * INTERVAL)
 
     def _keep_house(self, now: float, late: float) -> None:
         """Forget what is old, and say how the daemon itself does."""

@@ -21,6 +21,8 @@ def links(placement: Placement) -> list[Link]:
         found.append(Link(Kind.PDU(pdu), Kind.RACK(rack), 1.0))
     for rack, site in placement.racks.items():
         found.append(Link(Kind.RACK(rack), Kind.SITE(site), 1.0))
+    for unit, racks in placement.cooling_units.items():
+        found += [Link(Kind.COOLING_UNIT(unit), Kind.RACK(rack), 1.0) for rack in racks]
     for text, engine in placement.engines.items():
         address, _, port = text.rpartition(":")
         entity = Kind.ENGINE(address, port, engine.rank)

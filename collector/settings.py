@@ -114,6 +114,13 @@ def _outlet(text: str) -> str:
     return text
 
 
+def _breaker(text: str) -> str:
+    pdu, _, breaker = text.rpartition("/")
+    if not pdu or not breaker:
+        raise ValueError(f"{text!r} is no breaker: write pdu/breaker")
+    return text
+
+
 def _address(text: str) -> str:
     host, _, port = text.rpartition(":")
     if not host or not port.isdecimal():
@@ -144,8 +151,32 @@ class Placement(Section):
     hosts: dict[str, Host] = {}
     pdus: dict[str, str] = Field(default={}, description="PDU to rack.")
     racks: dict[str, str] = Field(default={}, description="Rack to site.")
+    cooling_units: dict[str, list[str]] = Field(
+        default={}, description="Cooling unit to the racks that it cools."
+    )
     engines: dict[Annotated[str, AfterValidator(_address)], Engine] = Field(
         default={}, description="By `address:port`."
+    )
+
+
+Watts = Annotated[float, Field(gt=0)]
+Amperes = Annotated[float, Field(gt=0)]
+
+
+class Capacity(Section):
+    """What may be drawn, where no device says it or less was agreed."""
+
+    sites: dict[str, Watts] = Field(default={}, description="Watts of a site's contract.")
+    racks: dict[str, Watts] = Field(default={}, description="Watts of a rack.")
+    pdus: dict[str, Watts] = Field(default={}, description="Watts of a PDU.")
+    breakers: dict[Annotated[str, AfterValidator(_breaker)], Amperes] = Field(
+        default={}, description="Amperes of a breaker's rating, by `pdu/breaker`."
+    )
+    breaker_share: float = Field(
+        default=0.8,
+        gt=0,
+        le=1,
+        description="Share of a breaker's rating that may flow all the time; 0.8 by NEC 210.20.",
     )
 
 
@@ -158,3 +189,4 @@ class Settings(Section):
     attribution: Attribution = Attribution()
     exporters: Exporters = Exporters()
     topology: Placement = Placement()
+    capacity: Capacity = Capacity()

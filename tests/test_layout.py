@@ -13,14 +13,29 @@ import pytest
 
 from collector import catalog, plugin
 from collector.batch import MAX_LABELS
-from collector.catalog import attribution, selfmetrics
+from collector.catalog import attribution, facility, selfmetrics
 from collector.metric import COUNTER, Metric
 
 ROOT = Path(__file__).parent.parent
 MODULES = sorted([*ROOT.glob("collector/**/*.py"), *ROOT.glob("plugins/**/*.py")])
 PLUGINS = sorted(plugin._shipped())
 HEAVY = ("aiohttp", "google.protobuf", "grpc", "gufo", "opentelemetry", "pynvml", "pysnmp")
-UNITS = {"", "1", "A", "By", "Cel", "Hz", "J", "V", "W", "s", "J/{token}", "m3/s"}
+UNITS = {
+    "",
+    "1",
+    "A",
+    "By",
+    "By/s",
+    "Cel",
+    "Hz",
+    "J",
+    "V",
+    "W",
+    "s",
+    "J/{token}",
+    "g/J",
+    "m3/s",
+} | {"{currency}/J"}
 # Words of units do not belong into names, which get them from the unit; but a unit that UCUM or
 # Prometheus has no word for must be told by the name.
 UNIT_WORDS = re.compile(
@@ -113,7 +128,11 @@ class TestCatalogue:
     def test_every_metric_comes_from_somewhere(self) -> None:
         """One that is declared and never sent promises what is not kept."""
         declared = {metric for kind in PLUGINS for metric in plugin.load(kind).metrics}
-        own = [*vars(attribution).values(), *vars(selfmetrics).values()]
+        own = [
+            value
+            for module in (attribution, facility, selfmetrics)
+            for value in vars(module).values()
+        ]
         declared |= {metric for metric in own if isinstance(metric, Metric)}
         assert [metric.name for metric in catalog.metrics() if metric not in declared] == []
 

@@ -9,6 +9,7 @@ from collector.catalog import (
     agents,
     attribution,
     fabric,
+    facility,
     gpu,
     host,
     network,
@@ -31,6 +32,7 @@ LAYERS = (
     serving,
     agents,
     attribution,
+    facility,
     selfmetrics,
 )
 

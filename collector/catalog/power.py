@@ -19,6 +19,9 @@ PDU_POWER = Metric(
     "Active power of all inlets together; estimated says current times nominal voltage.",
     ("basis",),
 )
+PDU_POWER_LIMIT = Metric(
+    "pdu.power.limit", GAUGE, "W", Kind.PDU, "Active power for which the PDU is rated."
+)
 PDU_APPARENT_POWER = Metric(
     "pdu.apparent_power.voltamperes",
     GAUGE,
@@ -48,6 +51,9 @@ INLET_APPARENT_POWER = Metric(
     "Apparent power of one inlet, in volt-amperes.",
 )
 INLET_CURRENT = Metric("inlet.current", GAUGE, "A", Kind.INLET, "RMS current of one inlet.")
+INLET_CURRENT_LIMIT = Metric(
+    "inlet.current.limit", GAUGE, "A", Kind.INLET, "Current for which the inlet is rated."
+)
 INLET_VOLTAGE = Metric("inlet.voltage", GAUGE, "V", Kind.INLET, "RMS voltage of one inlet.")
 INLET_POWER_FACTOR = Metric(
     "inlet.power_factor", GAUGE, "1", Kind.INLET, "Power factor of one inlet."
@@ -66,6 +72,9 @@ PHASE_APPARENT_POWER = Metric(
     "Apparent power of one phase, in volt-amperes.",
 )
 PHASE_CURRENT = Metric("phase.current", GAUGE, "A", Kind.PHASE, "RMS current of one phase.")
+PHASE_CURRENT_LIMIT = Metric(
+    "phase.current.limit", GAUGE, "A", Kind.PHASE, "Current for which the phase is rated."
+)
 PHASE_VOLTAGE = Metric("phase.voltage", GAUGE, "V", Kind.PHASE, "RMS voltage of one phase.")
 PHASE_POWER_FACTOR = Metric(
     "phase.power_factor", GAUGE, "1", Kind.PHASE, "Power factor of one phase."
@@ -81,6 +90,9 @@ PHASE_LOAD_STATE = Metric(
 
 BREAKER_CURRENT = Metric(
     "breaker.current", GAUGE, "A", Kind.BREAKER, "RMS current through one bank or breaker."
+)
+BREAKER_CURRENT_LIMIT = Metric(
+    "breaker.current.limit", GAUGE, "A", Kind.BREAKER, "Current for which the breaker is rated."
 )
 BREAKER_LOAD_STATE = Metric(
     "breaker.load_state",
