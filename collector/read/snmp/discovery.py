@@ -70,7 +70,7 @@ class Discovery:
             self._profile = await self._identify(session, self._system)
         for column in self._profile.columns():
             if column not in self._walks:
-                rows = await session.walk(column, self._profile.max_repetitions)
+                rows = await _rows(session, self._profile, column)
                 start = len(column) + 1
                 self._walks[column] = {
                     tuple(map(int, oid[start:].split("."))): value for oid, value in rows.items()
@@ -85,7 +85,7 @@ class Discovery:
             return self._profiles[0]
         object_id, descr = text(system.get(SYS_OBJECT_ID)), text(system.get(SYS_DESCR))
         for profile in rank(list(self._profiles), object_id, descr):
-            if await session.walk(profile.match.probe, 1, limit=1):
+            if await _rows(session, profile, profile.match.probe, limit=1):
                 return profile
         raise UnknownDeviceError(
             f"no profile fits {self._found}. Known: "
@@ -99,3 +99,14 @@ class Discovery:
         system = self._system or {}
         object_id, descr = text(system.get(SYS_OBJECT_ID)), text(system.get(SYS_DESCR))
         return f"a device with sysObjectID {object_id or 'absent'} and sysDescr {descr!r}"
+
+
+async def _rows(
+    session: Session, profile: Profile, column: str, limit: int | None = None
+) -> dict[str, Value]:
+    """Read a column, or its first rows."""
+    if profile.get_only:
+        return await session.get([f"{column}.0"])
+    if limit is not None:
+        return await session.walk(column, limit, limit=limit)
+    return await session.walk(column, profile.max_repetitions)

@@ -32,12 +32,14 @@ from collector.read.snmp.profile import (
     Table,
     Unit,
     Value,
+    fill,
 )
 from collector.read.snmp.session import Value as SnmpValue
 
 Instance = tuple[int, ...]
 Walks = Mapping[str, Mapping[Instance, SnmpValue]]
 
+_MOST = 10**6  # by which a device scales a value
 _TOTALS: dict[Kind, dict[str, tuple[str, ...]]] = {
     Kind.PDU: {power.PDU_POWER.name: ()},
     Kind.COOLING_UNIT: {},
@@ -108,7 +110,7 @@ class _Plan:
         metric = METRICS[value.metric]
         column = table.oid(value.column)
         missing = frozenset(table.missing if value.missing is None else value.missing)
-        labels = () if value.basis is None else (value.basis,)
+        labels = tuple(label for label in (value.basis, value.label) if label is not None)
         for instance in sorted(self._walks.get(column, ())):
             names = self._names(table, instance)
             entity = self._entity(table, value, names)
@@ -158,6 +160,8 @@ class _Plan:
             found = self._lookup(table.oid(place), instance)
             if found is not None:
                 names[field] = found if isinstance(found, int) else text(found)
+        if table.unit is not None and (unit := fill(table.unit, names)) is not None:
+            names["unit"] = unit
         return names
 
     def _entity(self, table: Table, value: Value, names: Names) -> Entity | None:
@@ -173,11 +177,8 @@ class _Plan:
         unit = self._unit(names)
         if table.kind is self._profile.kind:
             return unit
-        keys = re.findall(r"\{(\w+)\}", table.key)
-        if any(key not in names for key in keys):
-            return None
-        key = re.sub(r"\{(\w+)\}", lambda match: str(names[match[1]]), table.key)
-        return table.kind(unit.key[0], key)
+        key = fill(table.key, names)
+        return None if key is None else table.kind(unit.key[0], key)
 
     def _unit(self, names: Names) -> Entity:
         number = names.get("unit", self._profile.first_unit)
@@ -217,6 +218,13 @@ class _Plan:
             if not isinstance(told, int) or not 1 <= told <= 17:
                 return None
             factor *= Fraction(1000) ** (told - 9)
+        scale = value.divisor or value.signed_scale
+        if scale is not None:
+            told = self._lookup(scale, instance)
+            least = 1 if value.divisor else -_MOST
+            if not isinstance(told, int) or not told or not least <= told <= _MOST:
+                return None
+            factor *= Fraction(1, abs(told)) if value.divisor or told < 0 else told
         return factor, offset
 
     def _guard(self, table: Table, instance: Instance) -> Guard | None:

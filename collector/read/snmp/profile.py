@@ -7,6 +7,7 @@ A profile is one TOML file: those in a plugin's `profiles/`, and any that a user
     max_repetitions = 20    # GETBULK; old agents fall silent on big ones
     batch = 40              # objects in one GET; halved by itself where an agent says tooBig
     first_unit = 1          # the unit of a daisy chain that answers; others are NAME/UNIT
+    get_only = false        # the agent answers GET alone, so that all its objects are scalars
 
     [match]                 # which devices; the longest sysObjectID wins
     sys_object_id = ["1.3.6.1.4.1.318.1.3.4.6"]
@@ -27,6 +28,7 @@ A profile is one TOML file: those in a plugin's `profiles/`, and any that a user
     index = "row"           # names of the instance's sub-identifiers, dotted: "unit.number.sensor"
     fields = { unit = 2, number = 4, name = 3 }     # further names, each a column or an OID
     key = "{number}"        # the entity's key, made of these names
+    unit = "{bus}.{address}"    # the unit, where it is no name of its own
     where = { number = [1, 2] }     # rows that count; unless = {...} names those that do not
     missing = [-1, "n/a"]   # raw values that mean "not available"
     digits = "OID"          # an object with the decimal digits of the row: value / 10^digits
@@ -39,8 +41,10 @@ A profile is one TOML file: those in a plugin's `profiles/`, and any that a user
 `unit` and `name` are special: the unit makes the device of which the row is a part, the name goes
 to outlet.info or environment.info. A value may have `sensor` (it stands in rows whose sub-
 identifier `sensor` is this), `basis` (for pdu.power: measured or estimated), `states` (raw value to
-state, for metrics with the label state), and its own `where`, `unless`, `missing`, `digits`,
-`prefix` (an object holding ENTITY-SENSOR-MIB's EntitySensorDataScale, RFC 3433). `unit` is one of
+state, for metrics with the label state), `label` (for metrics with another label, as position), and
+its own `where`, `unless`, `missing`, `digits`, `prefix` (an object holding ENTITY-SENSOR-MIB's
+EntitySensorDataScale, RFC 3433), `divisor` (an object holding what to divide by) or `signed_scale`
+(one as RITTAL-CMC-III-MIB's cmcIIIVarScale: -10 divides by 10, 10 multiplies). `unit` is one of
 `UNITS`, or depends on the row: `{ oid = "OID", is = { 7 = "Cel", 14 = "degF" } }`. Objects in other
 tables are looked up by the row's instance or the leading part of it that they have; a scalar is
 named without its `.0`. Where two values give the same metric of the same entity, the first counts.
@@ -48,6 +52,7 @@ named without its `.0`. Where two values give the same metric of the same entity
 
 from __future__ import annotations
 
+import re
 from fractions import Fraction
 from typing import Annotated, Literal
 
@@ -96,6 +101,14 @@ UNITS: dict[str, tuple[str, Fraction, Fraction]] = {
         ("%", "1", "1/100", "0"),
         ("Cel", "Cel", "1", "0"),
         ("degF", "Cel", "5/9", "-160/9"),
+        ("L/min", "m3/s", "1/60000", "0"),
+        ("L/s", "m3/s", "1/1000", "0"),
+        ("m3/h", "m3/s", "1/3600", "0"),
+        ("Pa", "{Pa}", "1", "0"),
+        ("kPa", "{Pa}", "1000", "0"),
+        ("bar", "{Pa}", "100000", "0"),
+        ("rpm", "{rpm}", "1", "0"),
+        ("h", "s", "3600", "0"),
     )
 }
 
@@ -157,12 +170,15 @@ class Value(Strict):
     scale: float = 1
     sensor: int | None = None
     basis: str | None = None
+    label: str | None = None
     states: dict[int, str] | None = None
     where: dict[str, tuple[Raw, ...]] = {}
     unless: dict[str, tuple[Raw, ...]] = {}
     missing: tuple[Raw, ...] | None = None
     digits: Oid | None = None
     prefix: Oid | None = None
+    divisor: Oid | None = None
+    signed_scale: Oid | None = None
 
     @model_validator(mode="after")
     def _known(self) -> Value:
@@ -175,6 +191,8 @@ class Value(Strict):
             raise ValueError(f"{self.metric}: basis goes with metrics that have this label")
         if ("state" in metric.labels) != (self.states is not None):
             raise ValueError(f"{self.metric}: states go with metrics that have the label state")
+        if bool({*metric.labels} - {"basis", "state"}) != (self.label is not None):
+            raise ValueError(f"{self.metric}: label goes with metrics that have another label")
         if self.states is None:
             for unit in [self.unit] if isinstance(self.unit, str) else self.unit.units.values():
                 if unit not in UNITS or UNITS[unit][0] != metric.unit:
@@ -190,6 +208,7 @@ class Table(Strict):
     index: str = ""
     fields: dict[str, int | Oid] = {}
     key: str = "{number}"
+    unit: str | None = None
     where: dict[str, tuple[Raw, ...]] = {}
     unless: dict[str, tuple[Raw, ...]] = {}
     missing: tuple[Raw, ...] = ()
@@ -225,6 +244,7 @@ class Profile(Strict):
     max_repetitions: int = Field(default=20, ge=1, le=100)
     batch: int = Field(default=40, ge=1, le=120)
     first_unit: int = 1
+    get_only: bool = False
     match: Match
     info: Info
     sum: dict[str, tuple[str, ...]] = {}
@@ -252,5 +272,13 @@ class Profile(Strict):
             found.append(table.oid(table.available.column) if table.available else None)
             for value in table.values:
                 found += [table.oid(value.column), value.digits, value.prefix]
+                found += [value.divisor, value.signed_scale]
                 found.append(value.unit.oid if isinstance(value.unit, Unit) else None)
         return list(dict.fromkeys(oid for oid in found if oid is not None))
+
+
+def fill(template: str, names: Names) -> str | None:
+    """Put names in the place of `{name}`; None where a row has not all of them."""
+    if any(name not in names for name in re.findall(r"\{(\w+)\}", template)):
+        return None
+    return re.sub(r"\{(\w+)\}", lambda match: str(names[match[1]]), template)
