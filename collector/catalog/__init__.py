@@ -1,4 +1,4 @@
-"""Every shipped metric, declared once; one module per layer.
+"""Every shipped metric, declared once; by layer and what it is of.
 
 `from collector.catalog import gpu` and name them `gpu.POWER`.
 """
@@ -12,7 +12,9 @@ from collector.catalog import (
     facility,
     gpu,
     host,
+    mig,
     network,
+    nvlink,
     power,
     selfmetrics,
     serving,
@@ -26,6 +28,8 @@ LAYERS = (
     site,
     thermal,
     gpu,
+    mig,
+    nvlink,
     fabric,
     network,
     host,
