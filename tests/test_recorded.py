@@ -30,6 +30,7 @@ from collector.store import Store
 from collector.topology import Topology
 from plugins.agents.otlp import Otlp
 from tests.fakes import nvml
+from tests.fakes.nccl import Ras
 from tests.fakes.pages import OPENMETRICS, TEXT, Pages, Reply
 from tests.fakes.snmp import Agent
 
@@ -73,9 +74,9 @@ class Replay:
 async def replay(case: Path, target: str, request: pytest.FixtureRequest) -> AsyncIterator[Replay]:
     """Bring up what the input of a case calls for."""
     found = Replay()
-    pages = []
+    pages, answers = [], []
     async with AsyncExitStack() as stack:
-        for path in sorted((case / "input").iterdir()):
+        for path in sorted((case / "input").glob("*")):
             if path.name == "root":
                 found.fields["root"] = path
             elif path.suffix == ".snmprec":
@@ -85,6 +86,12 @@ async def replay(case: Path, target: str, request: pytest.FixtureRequest) -> Asy
             elif path.name.startswith("page") and path.suffix in (".prom", ".om"):
                 kind = OPENMETRICS if path.suffix == ".om" else TEXT
                 pages.append(Reply(path.read_bytes(), kind))
+            elif path.name.startswith("answer"):
+                answers.append(Reply(path.read_bytes(), CONTENT_TYPES[path.suffix]))
+            elif path.stem == "ras" and path.suffix in (".json", ".txt"):
+                ras = stack.enter_context(Ras(path.read_bytes(), json=path.suffix == ".json"))
+                found.fields["target"] = ras.target
+                found.names[ras.target] = target
             elif path.name.startswith("scenario."):
                 library = request.getfixturevalue("library")
                 monkeypatch = request.getfixturevalue("monkeypatch")
@@ -94,6 +101,9 @@ async def replay(case: Path, target: str, request: pytest.FixtureRequest) -> Asy
                 found.bodies.append(path)
             else:
                 pytest.fail(f"{path} is no input that can be replayed")
+        if answers:
+            api = await stack.enter_async_context(Pages(*answers))
+            found.fields["url"] = api.url
         if pages:
             server = await stack.enter_async_context(Pages(*pages))
             found.polls = len(pages)
@@ -171,4 +181,4 @@ def test_a_case_gives_what_is_expected(
 def test_a_case_says_where_it_is_from(case: Path) -> None:
     first = (case / "config.toml").read_text().splitlines()[0]
     assert first.startswith("# "), "config.toml begins with device, firmware and date, or Synthetic"
-    assert {path.name for path in case.iterdir()} == {"config.toml", "input", "expected.prom"}
+    assert {path.name for path in case.iterdir()} - {"input"} == {"config.toml", "expected.prom"}
