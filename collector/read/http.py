@@ -7,6 +7,7 @@ import os
 import socket
 import time
 import zlib
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 from collector import __version__
@@ -28,6 +29,14 @@ def reason(error: ClientConnectorError) -> str:
 
 class AnswerError(Exception):
     """The server answered, but with no page that can be used."""
+
+
+class StatusError(AnswerError):
+    """The server answered with a status other than 200."""
+
+    def __init__(self, url: str, status: int, reason: str) -> None:
+        super().__init__(f"{url}: answered {status} {reason}")
+        self.status = status
 
 
 class Answer(NamedTuple):
@@ -98,8 +107,12 @@ class Endpoint:
             trace_configs=[trace],
         )
 
-    async def get(self) -> Answer:
+    async def get(self, url: str = "", headers: Mapping[str, str] | None = None) -> Answer:
         """Ask once.
+
+        Args:
+            url: What to get instead, at the same server.
+            headers: To send as well; they go to no other server if this one redirects.
 
         Raises:
             AnswerError: The status is not 200, or the page is too large or not decodable.
@@ -112,10 +125,12 @@ class Endpoint:
 
         sent = time.time()
         try:
-            async with self._session.get(self.url, max_redirects=3) as response:
+            async with self._session.get(
+                url or self.url, headers=headers, max_redirects=3, allow_redirects=not headers
+            ) as response:
                 at = (sent + time.time()) / 2
                 if response.status != 200:
-                    raise AnswerError(f"{self.url}: answered {response.status} {response.reason}")
+                    raise StatusError(self.url, response.status, response.reason or "")
                 body, cut = await self._read(response)
                 kind = response.headers.get("Content-Type", "")
                 return Answer(body, kind, at, self._local, cut)
