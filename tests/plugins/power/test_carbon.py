@@ -64,10 +64,9 @@ class TestElectricityMaps:
     }
 
     def test_the_key_is_sent_and_the_hour_is_kept(self) -> None:
-        found, requests = poll(ElectricityMaps, reply(self.GOOD), **self.CONFIG)
-        (request,) = requests
+        found, (request,) = poll(ElectricityMaps, reply(self.GOOD), **self.CONFIG)
         assert found["site.carbon_intensity"] == (360 / KWH, NOW - 600)
-        assert found["site.carbon_intensity.estimated"] == (0, NOW - 600)
+        assert found["site.carbon_intensity.estimated"] == (0.0, NOW - 600)
         assert request.startswith("GET /carbon-intensity/latest?zone=DE ")
         assert "auth-token: key-1" in request
 
