@@ -44,6 +44,7 @@ class Reading(NamedTuple):
     guard: Guard | None
     amperes: str | None  # of the same outlet, to check watts by
     energy: Energy | None
+    setting: str | None = None  # the object that tells the unit
 
 
 class State(NamedTuple):
@@ -70,8 +71,9 @@ class Device:
         readings: The numbers, amperes before the watts that are checked by them.
         states: The states.
         totals: Sums of readings.
-        infos: Series that are always 1.
+        constants: Series that stay: what the device is, its ratings.
         links: What belongs to what.
+        settings: Objects that tell units, and what they told when the readings were scaled.
         uptime: Whether the agent tells when it started.
     """
 
@@ -81,8 +83,9 @@ class Device:
         readings: list[Reading],
         states: list[State],
         totals: list[Total],
-        infos: list[SeriesKey],
+        constants: Mapping[SeriesKey, float],
         links: list[Link],
+        settings: Mapping[str, Value],
         *,
         uptime: bool,
     ) -> None:
@@ -90,9 +93,10 @@ class Device:
         self.readings = readings
         self._states = states
         self._totals = totals
-        self._infos = infos
-        self._ones = [1.0] * len(infos)
+        self._constants = list(constants)
+        self._stay = list(constants.values())
         self._links = links
+        self._settings = settings
         self._doubted = []
         oids = [SYS_UPTIME] if uptime else []
         for reading in readings:
@@ -103,6 +107,7 @@ class Device:
                 else:
                     oids.append(reading.guard.oid)
         oids += [state.oid for state in states]
+        oids += settings
         self.oids = list(dict.fromkeys(oids))
 
     @property
@@ -129,14 +134,16 @@ class Device:
             now: Seconds on a clock that never jumps.
 
         Returns:
-            Whether objects are gone, so that the device is to be discovered anew.
+            Whether objects are gone or units changed, so that the device is to be discovered anew.
         """
         gone: dict[Entity, list[str]] = defaultdict(list)
         found: dict[str, float] = {}
         keys: list[SeriesKey] = []
         read: list[float] = []
         get = values.get
-        for oid, key, num, den, offset, low, high, missing, guard, amperes, energy in self.readings:
+        changed = {oid for oid, told in self._settings.items() if get(oid, told) != told}
+        for row in self._scaled(changed):
+            oid, key, num, den, offset, low, high, missing, guard, amperes, energy, _ = row
             raw = get(oid)
             if raw is None:
                 if oid not in unanswered:
@@ -176,7 +183,7 @@ class Device:
                 keys.append(key)
                 read.append(sum(found[part] for part in parts))
         batch.extend(keys, read)
-        batch.extend(self._infos, self._ones)
+        batch.extend(self._constants, self._stay)
         batch.extend_links(self._links)
         for state in self._states:
             raw = get(state.oid)
@@ -187,7 +194,13 @@ class Device:
                 self._add_state(batch, state, raw)
         for entity, names in gone.items():
             batch.failed(entity, LookupError(f"the device no longer has {', '.join(names)}"))
-        return bool(gone)
+        return bool(gone or changed)
+
+    def _scaled(self, changed: set[str]) -> list[Reading]:
+        """The readings whose units are still those of the discovery."""
+        if not changed:
+            return self.readings
+        return [reading for reading in self.readings if reading.setting not in changed]
 
     def _add_state(self, batch: Batch, state: State, raw: int) -> None:
         name = state.names.get(raw)

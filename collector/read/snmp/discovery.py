@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import NoReturn
 
 from collector.batch import SeriesKey
 from collector.read.snmp.device import (
@@ -17,6 +18,7 @@ from collector.read.snmp.plan import Instance, prepare
 from collector.read.snmp.profile import Profile
 from collector.read.snmp.profiles import rank
 from collector.read.snmp.session import Session, Value
+from collector.read.snmp.survey import describe
 
 
 class UnknownDeviceError(Exception):
@@ -32,10 +34,11 @@ class Discovery:
     """
 
     def __init__(self, profiles: Sequence[Profile], name: str) -> None:
-        self._profiles = profiles
+        self._profiles = list(profiles)
         self._name = name
         self._system: dict[str, Value] | None = None
         self._profile: Profile | None = None
+        self._empty: list[str] = []
         self._walks: dict[str, Mapping[Instance, Value]] = {}
 
     @property
@@ -60,45 +63,48 @@ class Discovery:
             energies: Energy counters of a former discovery, which go on.
 
         Raises:
-            UnknownDeviceError: No profile fits or the one that does finds nothing.
+            UnknownDeviceError: No profile fits or those that do find nothing.
             TimeoutError: No reply came; `run` again goes on from here.
             SnmpError: A reply could not be understood.
         """
         if self._system is None:
             self._system = await session.get([SYS_DESCR, SYS_OBJECT_ID, SYS_UPTIME])
-        if self._profile is None:
-            self._profile = await self._identify(session, self._system)
-        for column in self._profile.columns():
-            if column not in self._walks:
-                rows = await _rows(session, self._profile, column)
-                start = len(column) + 1
-                self._walks[column] = {
-                    tuple(map(int, oid[start:].split("."))): value for oid, value in rows.items()
-                }
-        device = prepare(self._profile, self._name, self._walks, self._system, energies)
-        if not device.readings:
-            raise UnknownDeviceError(f"profile {self._profile.name} finds nothing on {self._found}")
-        return device
+        only = len(self._profiles) == 1
+        while True:
+            if self._profile is None:
+                self._profile = self._profiles[0] if only else await self._identify(session)
+            profile = self._profile
+            for column in profile.columns():
+                if column not in self._walks:
+                    rows = await _rows(session, profile, column)
+                    start = len(column) + 1
+                    self._walks[column] = {
+                        tuple(map(int, oid[start:].split("."))): value
+                        for oid, value in rows.items()
+                    }
+            device = prepare(profile, self._name, self._walks, self._system, energies)
+            if device.readings:
+                return device
+            self._empty.append(profile.name)
+            if only:
+                await self._give_up(session)
+            self._profile = None
 
-    async def _identify(self, session: Session, system: Mapping[str, Value]) -> Profile:
-        if len(self._profiles) == 1:
-            return self._profiles[0]
-        object_id, descr = text(system.get(SYS_OBJECT_ID)), text(system.get(SYS_DESCR))
-        for profile in rank(list(self._profiles), object_id, descr):
-            if await _rows(session, profile, profile.match.probe, limit=1):
-                return profile
-        raise UnknownDeviceError(
-            f"no profile fits {self._found}. Known: "
-            f"{', '.join(profile.name for profile in self._profiles)}. If it is one of these "
-            "under another name, set `profile` to it; else write a profile (a TOML file, see "
-            "collector/read/snmp/profile.py) and set `profile` to its path"
-        )
-
-    @property
-    def _found(self) -> str:
+    async def _identify(self, session: Session) -> Profile:
+        """Return the best profile that was not found empty and of which a probe answers."""
         system = self._system or {}
         object_id, descr = text(system.get(SYS_OBJECT_ID)), text(system.get(SYS_DESCR))
-        return f"a device with sysObjectID {object_id or 'absent'} and sysDescr {descr!r}"
+        for profile in rank(self._profiles, object_id, descr):
+            if profile.name in self._empty:
+                continue
+            for probe in profile.match.probes:
+                if await _rows(session, profile, probe, limit=1):
+                    return profile
+        return await self._give_up(session)
+
+    async def _give_up(self, session: Session) -> NoReturn:
+        names = [profile.name for profile in self._profiles]
+        raise UnknownDeviceError(await describe(session, self._system or {}, names, self._empty))
 
 
 async def _rows(
@@ -108,5 +114,5 @@ async def _rows(
     if profile.get_only:
         return await session.get([f"{column}.0"])
     if limit is not None:
-        return await session.walk(column, limit, limit=limit)
+        return await session.walk(column, 0, limit=limit)
     return await session.walk(column, profile.max_repetitions)

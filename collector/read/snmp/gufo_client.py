@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from collector.read.snmp.session import (
+    LESS,
     MAX_REPETITIONS,
     MAX_ROWS,
     TRIES,
@@ -76,7 +77,7 @@ class GufoSession:
         """Read what stands below an OID."""
         rows: dict[str, Value] = {}
         repetitions = min(repetitions, self._repetitions, limit)
-        steps = self._session.getbulk(oid, repetitions)
+        steps = self._steps(oid, repetitions)
         tries = 0
         while len(rows) < limit:
             try:
@@ -86,9 +87,9 @@ class GufoSession:
             except TimeoutError:  # the next step asks from the same place again
                 if (tries := tries + 1) == TRIES:
                     raise
-                if not rows and repetitions > 1:
-                    self._repetitions = repetitions = max(1, repetitions // 4)
-                    steps = self._session.getbulk(oid, repetitions)
+                if not rows and repetitions:
+                    self._repetitions = repetitions = repetitions // LESS
+                    steps = self._steps(oid, repetitions)
                 continue
             except self._error as error:
                 raise SnmpError(_explain(error)) from error
@@ -97,6 +98,11 @@ class GufoSession:
             tries = 0
             rows[found] = value
         return rows
+
+    def _steps(self, oid: str, repetitions: int) -> Any:  # noqa: ANN401
+        if repetitions:
+            return self._session.getbulk(oid, repetitions)
+        return self._session.getnext(oid)
 
     def close(self) -> None:
         """Release the socket."""

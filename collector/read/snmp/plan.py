@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from fractions import Fraction
 
 from collector.batch import Link, SeriesKey
@@ -17,7 +17,6 @@ from collector.read.snmp.device import (
     Guard,
     Reading,
     State,
-    Total,
     text,
 )
 from collector.read.snmp.energy import Energy
@@ -25,25 +24,22 @@ from collector.read.snmp.limits import OUTLET_RANGES, RANGES, limits
 from collector.read.snmp.profile import (
     INFOS,
     METRICS,
-    UNITS,
+    RATING,
     Names,
     Profile,
     Raw,
     Table,
-    Unit,
     Value,
     fill,
 )
+from collector.read.snmp.scale import scale
 from collector.read.snmp.session import Value as SnmpValue
+from collector.read.snmp.totals import choose, pair_outlets
 
 Instance = tuple[int, ...]
 Walks = Mapping[str, Mapping[Instance, SnmpValue]]
 
-_MOST = 10**6  # by which a device scales a value
-_TOTALS: dict[Kind, dict[str, tuple[str, ...]]] = {
-    Kind.PDU: {power.PDU_POWER.name: ()},
-    Kind.COOLING_UNIT: {},
-}
+_HURRY = 10.0  # how much faster than time a counter of seconds may seem to run
 _NAMED = {Kind.OUTLET: power.OUTLET_INFO, Kind.ENVIRONMENT: power.ENVIRONMENT_INFO}
 
 
@@ -80,28 +76,31 @@ class _Plan:
         self._energies = energies
         self._known: set[SeriesKey] = set()
         self._units: dict[Entity, Raw] = {}
-        self.readings: list[Reading] = []
-        self.states: list[State] = []
-        self.totals: list[Total] = []
-        self.infos: dict[Entity, SeriesKey] = {}
-        self.links: dict[Entity, Link] = {}
+        self._readings: list[Reading] = []
+        self._states: list[State] = []
+        self._infos: dict[Entity, SeriesKey] = {}
+        self._ratings: dict[SeriesKey, float] = {}
+        self._settings: dict[str, SnmpValue] = {}
+        self._links: dict[Entity, Link] = {}
 
     def device(self, system: Mapping[str, SnmpValue]) -> Device:
         for table in self._profile.table:
             for value in table.values:
                 self._add(table, value)
-        self._choose_totals()
-        self._pair_outlets()
+        readings, totals = choose(
+            self._profile, self._units, self._readings, self._links, self._usable
+        )
         for unit in self._units:
             labels = self._describe(unit, text(system.get(SYS_DESCR)))
-            self.infos[unit] = SeriesKey(INFOS[unit.kind], unit, labels)
+            self._infos[unit] = SeriesKey(INFOS[unit.kind], unit, labels)
         return Device(
             self._profile,
-            self.readings,
-            self.states,
-            self.totals,
-            list(self.infos.values()),
-            list(self.links.values()),
+            pair_outlets(readings),
+            self._states,
+            totals,
+            dict.fromkeys(self._infos.values(), 1.0) | self._ratings,
+            list(self._links.values()),
+            self._settings,
             uptime=SYS_UPTIME in system,
         )
 
@@ -116,50 +115,68 @@ class _Plan:
             entity = self._entity(table, value, names)
             if entity is None:
                 continue
-            oid = f"{column}.{'.'.join(map(str, instance))}"
             if value.states is not None:
-                series = {
-                    name: SeriesKey(metric, entity, (name,)) for name in value.states.values()
-                }
-                if self._known.isdisjoint(series.values()):
-                    self._known.update(series.values())
-                    self.states.append(State(oid, series, value.states, missing))
-            else:
-                key = SeriesKey(metric, entity, labels)
-                factor = self._factor(table, value, instance)
-                if factor is None or key in self._known:
-                    continue
-                self._known.add(key)
-                low, high = limits(metric)
-                self.readings.append(
-                    Reading(
-                        oid,
-                        key,
-                        factor[0].numerator,
-                        factor[0].denominator,
-                        float(factor[1]),
-                        low,
-                        high,
-                        missing,
-                        self._guard(table, instance),
-                        None,
-                        self._energy(key, float(factor[0])),
-                    )
-                )
+                self._add_state(value, entity, _dotted(column, instance), missing)
+            elif not self._add_number(table, value, instance, SeriesKey(metric, entity, labels)):
+                continue
             unit = self._unit(names)
             if entity != unit:
-                self.links[entity] = Link(entity, unit, 1.0)
+                self._links[entity] = Link(entity, unit, 1.0)
             named = _NAMED.get(entity.kind)
             if named and names.get("name"):
-                self.infos[entity] = SeriesKey(named, entity, (str(names["name"]),))
+                self._infos[entity] = SeriesKey(named, entity, (str(names["name"]),))
+
+    def _add_state(self, value: Value, entity: Entity, oid: str, missing: frozenset[Raw]) -> None:
+        states = value.states or {}
+        metric = METRICS[value.metric]
+        series = {name: SeriesKey(metric, entity, (name,)) for name in states.values()}
+        if self._known.isdisjoint(series.values()):
+            self._known.update(series.values())
+            self._states.append(State(oid, series, states, missing))
+
+    def _add_number(self, table: Table, value: Value, instance: Instance, key: SeriesKey) -> bool:
+        """Prepare a number, or take it now if it is a rating; say whether the row has it."""
+        scaled = scale(table, value, lambda oid: self._find(oid, instance))
+        if scaled is None or key in self._known:
+            return False
+        column = table.oid(value.column)
+        missing = frozenset(table.missing if value.missing is None else value.missing)
+        low, high = limits(key.metric)
+        if RATING in key.metric.name:
+            raw = _figure(self._walks[column][instance], value.pattern, missing)
+            if raw is None or not 0 < (rated := float(raw * scaled.factor + scaled.offset)) <= high:
+                return False
+            self._known.add(key)
+            self._ratings[key] = rated
+            return True
+        self._known.add(key)
+        if scaled.setting is not None:
+            self._settings[scaled.setting] = self._raw(scaled.setting)
+        self._readings.append(
+            Reading(
+                _dotted(column, instance),
+                key,
+                scaled.factor.numerator,
+                scaled.factor.denominator,
+                float(scaled.offset),
+                low,
+                high,
+                missing,
+                self._guard(table, instance),
+                None,
+                self._energy(key, float(scaled.factor)),
+                scaled.setting,
+            )
+        )
+        return True
 
     def _names(self, table: Table, instance: Instance) -> Names:
         parts = [part for part in table.index.split(".") if part]
         names: Names = dict(zip(parts, instance, strict=False))
         for field, place in table.fields.items():
-            found = self._lookup(table.oid(place), instance)
-            if found is not None:
-                names[field] = found if isinstance(found, int) else text(found)
+            found = self._find(table.oid(place), instance)
+            if found is not None and found[1] is not None:
+                names[field] = found[1] if isinstance(found[1], int) else text(found[1])
         if table.unit is not None and (unit := fill(table.unit, names)) is not None:
             names["unit"] = unit
         return names
@@ -187,102 +204,38 @@ class _Plan:
         self._units[unit] = number
         return unit
 
-    def _lookup(self, oid: str, instance: Instance) -> SnmpValue:
+    def _find(self, oid: str, instance: Instance) -> tuple[str, SnmpValue] | None:
         """Find a row's object in a table with the same index or the leading part of it."""
         rows = self._walks.get(oid, {})
         for length in range(len(instance), 0, -1):
-            if instance[:length] in rows:
-                return rows[instance[:length]]
-        return rows.get((0,))
-
-    def _factor(
-        self, table: Table, value: Value, instance: Instance
-    ) -> tuple[Fraction, Fraction] | None:
-        """Return what to multiply by and to add, or None where the row does not tell its scale."""
-        unit = value.unit
-        if isinstance(unit, Unit):
-            told = self._lookup(unit.oid, instance)
-            unit = unit.units.get(told, "") if isinstance(told, int) else ""
-        if unit not in UNITS:
-            return None
-        _, factor, offset = UNITS[unit]
-        factor *= Fraction(str(value.scale))
-        digits = value.digits or table.digits
-        if digits is not None:
-            told = self._lookup(digits, instance)
-            if not isinstance(told, int) or not 0 <= told <= 12:
-                return None
-            factor /= 10**told
-        if value.prefix is not None:
-            told = self._lookup(value.prefix, instance)
-            if not isinstance(told, int) or not 1 <= told <= 17:
-                return None
-            factor *= Fraction(1000) ** (told - 9)
-        scale = value.divisor or value.signed_scale
-        if scale is not None:
-            told = self._lookup(scale, instance)
-            least = 1 if value.divisor else -_MOST
-            if not isinstance(told, int) or not told or not least <= told <= _MOST:
-                return None
-            factor *= Fraction(1, abs(told)) if value.divisor or told < 0 else told
-        return factor, offset
+            if (at := instance[:length]) in rows:
+                return _dotted(oid, at), rows[at]
+        return (_dotted(oid, (0,)), rows[0,]) if (0,) in rows else None
 
     def _guard(self, table: Table, instance: Instance) -> Guard | None:
         told = table.available
         if told is None or instance not in self._walks.get(table.oid(told.column), ()):
             return None
-        oid = f"{table.oid(told.column)}.{'.'.join(map(str, instance))}"
-        return Guard(oid, told.good, told.bad, told.when)
+        return Guard(_dotted(table.oid(told.column), instance), told.good, told.bad, told.when)
 
     def _energy(self, key: SeriesKey, resolution: float) -> Energy | None:
         if key.metric.instrument is not COUNTER:
             return None
+        if key.metric.unit != "J":
+            return self._energies.get(key) or Energy(_HURRY, resolution)
         watts = (OUTLET_RANGES if key.entity.kind is Kind.OUTLET else RANGES)["W"][1]
         return self._energies.get(key) or Energy(watts, resolution)
 
     def _usable(self, reading: Reading) -> bool:
-        column, _, _ = reading.oid.rpartition(".")
-        while column not in self._walks:
-            column, _, _ = column.rpartition(".")
-        instance = tuple(map(int, reading.oid[len(column) + 1 :].split(".")))
-        raw = self._walks[column][instance]
+        raw = self._raw(reading.oid)
         return raw is not None and raw not in reading.missing
 
-    def _choose_totals(self) -> None:
-        """Keep one total of each kind for each unit: measured, else a sum, else estimated."""
-        for unit in self._units:
-            for name in {**_TOTALS[unit.kind], **self._profile.sum}:
-                metric = METRICS[name]
-                own = [r for r in self.readings if r.key[:2] == (metric, unit)]
-                best = [r for r in own if r.key.labels != ("estimated",) and self._usable(r)]
-                if not best and (parts := self._parts(unit, self._profile.sum.get(name, ()))):
-                    labels = ("sum",) if metric.labels else ()
-                    self.totals.append(Total(SeriesKey(metric, unit, labels), parts))
-                elif not best:
-                    best = [r for r in own if self._usable(r)] or own[:1]
-                self.readings = [r for r in self.readings if r not in own or r in best[:1]]
-
-    def _parts(self, unit: Entity, names: Iterable[str]) -> tuple[str, ...]:
-        for name in names:
-            parts = [
-                reading
-                for reading in self.readings
-                if reading.key.metric is METRICS[name]
-                and self.links[reading.key.entity].parent == unit
-            ]
-            if parts and all(self._usable(part) for part in parts):
-                return tuple(part.oid for part in parts)
-        return ()
-
-    def _pair_outlets(self) -> None:
-        """Read amperes before watts, and check watts by them."""
-        current, watts = power.OUTLET_CURRENT, power.OUTLET_POWER
-        self.readings.sort(key=lambda reading: reading.key.metric is not current)
-        amperes = {r.key.entity: r.oid for r in self.readings if r.key.metric is current}
-        self.readings = [
-            r._replace(amperes=amperes.get(r.key.entity)) if r.key.metric is watts else r
-            for r in self.readings
-        ]
+    def _raw(self, oid: str) -> SnmpValue:
+        """Return what was walked at an OID of a column and an instance."""
+        column, _, _ = oid.rpartition(".")
+        while column not in self._walks:
+            column, _, _ = column.rpartition(".")
+        return self._walks[column][tuple(map(int, oid[len(column) + 1 :].split(".")))]
 
     def _describe(self, unit: Entity, descr: str) -> tuple[str, ...]:
         info = self._profile.info
@@ -296,3 +249,17 @@ class _Plan:
             told = text(own[0]) if own else ""
             found.append(told or ((groups.get(label) or "") if first else ""))
         return (info.vendor, *found, self._profile.name)
+
+
+def _dotted(column: str, instance: Instance) -> str:
+    return ".".join((column, *map(str, instance)))
+
+
+def _figure(value: SnmpValue, pattern: str | None, missing: frozenset[Raw]) -> Fraction | None:
+    """Return a rating, which some devices write as text, say 16A; None if it is none."""
+    if value in missing:
+        return None
+    if isinstance(value, int):
+        return Fraction(value)
+    match = re.fullmatch(pattern or r"(\d+(?:\.\d+)?)", text(value))
+    return Fraction(match[1]) if match else None

@@ -4,15 +4,17 @@ A profile is one TOML file: those in a plugin's `profiles/`, and any that a user
 
     source = "PowerNet-MIB, rPDU2 tables"   # where the objects are documented
     device = "pdu"          # what the device is: pdu (the default) or cooling_unit
-    max_repetitions = 20    # GETBULK; old agents fall silent on big ones
+    max_repetitions = 20    # of a GETBULK, lowered by itself; 0 is GETNEXT, for old agents
     batch = 40              # objects in one GET; halved by itself where an agent says tooBig
     first_unit = 1          # the unit of a daisy chain that answers; others are NAME/UNIT
     get_only = false        # the agent answers GET alone, so that all its objects are scalars
 
-    [match]                 # which devices; the longest sysObjectID wins
+    [match]                 # which devices; the longest sysObjectID wins, then the rank
     sys_object_id = ["1.3.6.1.4.1.318.1.3.4.6"]
     sys_descr = "regular expression"        # for agents whose sysObjectID is wrong
-    probe = "1.3.6.1.4.1.318.1.1.26.4.3.1.5"  # must have a row; tried on unknown devices too
+    probe = "1.3.6.1.4.1.318.1.1.26.4.3.1.5"  # or a list: one must have a row; tried on unknown
+                            # devices too
+    rank = 0                # below 0: a general MIB, tried after those of the makers
 
     [info]                  # labels of pdu.info or cooling_unit.info
     vendor = "APC"
@@ -45,15 +47,20 @@ state, for metrics with the label state), `label` (for metrics with another labe
 its own `where`, `unless`, `missing`, `digits`, `prefix` (an object holding ENTITY-SENSOR-MIB's
 EntitySensorDataScale, RFC 3433), `divisor` (an object holding what to divide by) or `signed_scale`
 (one as RITTAL-CMC-III-MIB's cmcIIIVarScale: -10 divides by 10, 10 multiplies). `unit` is one of
-`UNITS`, or depends on the row: `{ oid = "OID", is = { 7 = "Cel", 14 = "degF" } }`. Objects in other
-tables are looked up by the row's instance or the leading part of it that they have; a scalar is
+`units.UNITS`, or depends on the row or on a setting of the device: `{ oid = "OID", is = { 7 =
+"Cel", 14 = "degF" } }`; it is asked with each poll. Ratings, `*.limit`, are taken at discovery;
+where one is a text, `pattern` is a regular expression whose first group is the number. Objects in
+other tables are looked up by the row's instance or the leading part of it that they have; a scalar is
 named without its `.0`. Where two values give the same metric of the same entity, the first counts.
+
+A device that has another's tables below another OID is `like` it: `like = "panduit_g5"` takes all
+that the file does not say itself from that profile, with OIDs that begin as `replace` has them put
+in place: `replace = { "1.3.6.1.4.1.19536.10.1" = "1.3.6.1.4.1.232.165.11" }`.
 """
 
 from __future__ import annotations
 
 import re
-from fractions import Fraction
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
@@ -61,8 +68,10 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_vali
 from collector.catalog import power, thermal
 from collector.entity import Kind
 from collector.metric import Metric
+from collector.read.snmp.units import UNITS
 
 INFOS = {Kind.PDU: power.PDU_INFO, Kind.COOLING_UNIT: thermal.COOLING_UNIT_INFO}
+RATING = ".limit"  # in the name of a metric that stays as long as the device does
 KINDS = (
     *INFOS,
     Kind.INLET,
@@ -82,36 +91,6 @@ METRICS = {
     if isinstance(metric, Metric) and metric.kind in KINDS
 }
 
-# A unit in which devices count: the metric's unit, the factor to it, what is added then.
-UNITS: dict[str, tuple[str, Fraction, Fraction]] = {
-    unit: (base, Fraction(factor), Fraction(offset))
-    for unit, base, factor, offset in (
-        ("W", "W", "1", "0"),
-        ("kW", "W", "1000", "0"),
-        ("VA", "{VA}", "1", "0"),
-        ("kVA", "{VA}", "1000", "0"),
-        ("Wh", "J", "3600", "0"),
-        ("kWh", "J", "3600000", "0"),
-        ("A", "A", "1", "0"),
-        ("mA", "A", "1/1000", "0"),
-        ("V", "V", "1", "0"),
-        ("mV", "V", "1/1000", "0"),
-        ("Hz", "Hz", "1", "0"),
-        ("1", "1", "1", "0"),
-        ("%", "1", "1/100", "0"),
-        ("Cel", "Cel", "1", "0"),
-        ("degF", "Cel", "5/9", "-160/9"),
-        ("L/min", "m3/s", "1/60000", "0"),
-        ("L/s", "m3/s", "1/1000", "0"),
-        ("m3/h", "m3/s", "1/3600", "0"),
-        ("Pa", "{Pa}", "1", "0"),
-        ("kPa", "{Pa}", "1000", "0"),
-        ("bar", "{Pa}", "100000", "0"),
-        ("rpm", "{rpm}", "1", "0"),
-        ("h", "s", "3600", "0"),
-    )
-}
-
 Oid = Annotated[str, StringConstraints(pattern=r"^[012](\.\d+)+$")]
 Raw = int | str
 Names = dict[str, Raw]
@@ -128,7 +107,13 @@ class Match(Strict):
 
     sys_object_id: tuple[Oid, ...] = ()
     sys_descr: str | None = None
-    probe: Oid
+    probe: Oid | tuple[Oid, ...]
+    rank: int = 0
+
+    @property
+    def probes(self) -> tuple[str, ...]:
+        """The columns of which one must have a row."""
+        return (self.probe,) if isinstance(self.probe, str) else self.probe
 
 
 class Info(Strict):
@@ -168,6 +153,7 @@ class Value(Strict):
     column: int
     unit: str | Unit = "1"
     scale: float = 1
+    pattern: str | None = None
     sensor: int | None = None
     basis: str | None = None
     label: str | None = None
@@ -241,7 +227,7 @@ class Profile(Strict):
     name: str
     source: str
     device: Literal["pdu", "cooling_unit"] = "pdu"
-    max_repetitions: int = Field(default=20, ge=1, le=100)
+    max_repetitions: int = Field(default=20, ge=0, le=100)
     batch: int = Field(default=40, ge=1, le=120)
     first_unit: int = 1
     get_only: bool = False

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from collector.read.snmp.session import (
+    LESS,
     MAX_REPETITIONS,
     MAX_ROWS,
     TRIES,
@@ -95,12 +96,15 @@ class PysnmpSession:
         repetitions = min(repetitions, self._repetitions, limit)
         while len(rows) < limit:
             try:
-                found = await self._ask(self._hlapi.bulk_cmd, [at], 0, repetitions)
+                if repetitions:
+                    found = await self._ask(self._hlapi.bulk_cmd, [at], 0, repetitions)
+                else:
+                    found = await self._ask(self._hlapi.next_cmd, [at])
             except TimeoutError:
                 if (tries := tries + 1) == TRIES:
                     raise
-                if not rows and repetitions > 1:
-                    self._repetitions = repetitions = max(1, repetitions // 4)
+                if not rows and repetitions:
+                    self._repetitions = repetitions = repetitions // LESS
                 continue
             tries = 0
             inside = {name: value for name, value in found.items() if name.startswith(f"{oid}.")}

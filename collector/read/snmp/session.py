@@ -14,7 +14,8 @@ Value = int | float | str | bytes | None
 """Numbers as int, OCTET STRING as bytes, OBJECT IDENTIFIER as dotted str, Opaque float as float."""
 
 MAX_ROWS = 10_000  # of one column; more is an agent that never ends
-MAX_REPETITIONS = 100  # of a GETBULK; lowered for agents that fall silent on big ones
+MAX_REPETITIONS = 100  # of a GETBULK; lowered for agents that fall silent on big ones,
+LESS = 5  # to this part each time, at last to none
 TRIES = 3  # of one step of a walk
 
 
@@ -47,7 +48,12 @@ class Session(Protocol):
         """
 
     async def walk(self, oid: str, repetitions: int, limit: int = MAX_ROWS) -> dict[str, Value]:
-        """Read what stands below an OID by GETBULK, up to `limit` objects.
+        """Read what stands below an OID, up to `limit` objects.
+
+        Args:
+            oid: Of a column or any other subtree.
+            repetitions: Of each GETBULK; 0 is GETNEXT, for agents that do not know GETBULK.
+            limit: The most objects to read.
 
         Raises:
             TimeoutError: No reply came, `TRIES` times.

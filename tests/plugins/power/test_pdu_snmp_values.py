@@ -14,10 +14,11 @@ from collector.catalog import power
 from collector.read.snmp.device import SYS_UPTIME, Device, number, text
 from collector.read.snmp.energy import Energy
 from collector.read.snmp.plan import prepare
-from collector.read.snmp.profile import METRICS, UNITS, Profile
+from collector.read.snmp.profile import METRICS, Profile
 from collector.read.snmp.profiles import find, load, rank, shipped
 from collector.read.snmp.record import Recorder
 from collector.read.snmp.session import Value
+from collector.read.snmp.units import UNITS
 from plugins.power.pdu_snmp import PduSnmp
 from tests.fakes.snmp import read_snmprec
 from tests.plugins.power.pdus import HOST, PDU2, samples
