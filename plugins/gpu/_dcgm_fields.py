@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from collector.catalog import gpu
+from collector.catalog import gpu, nvlink
 from collector.metric import Metric
 
 MEGA = 1e6  # MHz
@@ -36,6 +36,7 @@ class Field(NamedTuple):
         per: See there.
         labels: Values of the metric's labels.
         by_instance: A row of a MIG instance is of the instance; else it repeats the whole GPU's.
+        of_link: What is made of it in a row of one NVLink.
         profiling: It is counted by profiling hardware, which before Hopper serves one user only.
     """
 
@@ -46,6 +47,7 @@ class Field(NamedTuple):
     per: float = 1.0
     labels: tuple[str, ...] = ()
     by_instance: bool = False
+    of_link: Metric | None = None
     profiling: bool = False
 
 
@@ -184,11 +186,11 @@ FIELDS = (
     _profiled(1016, ("INT_UTIL_RATIO", "PIPE_INT_ACTIVE"), gpu.PIPE_UTILIZATION, "integer"),
     Field(
         1201, ("DEV_NVLINK_TX_BYTES_TOTAL", "DEV_NVLINK_COUNT_TX_BYTES"), gpu.NVLINK_TRAFFIC,
-        labels=("transmit",),
+        labels=("transmit",), of_link=nvlink.TRAFFIC,
     ),
     Field(
         1203, ("DEV_NVLINK_RX_BYTES_TOTAL", "DEV_NVLINK_COUNT_RX_BYTES"), gpu.NVLINK_TRAFFIC,
-        labels=("receive",),
+        labels=("receive",), of_link=nvlink.TRAFFIC,
     ),
     _throttled(1420, "DEV_CLOCKS_EVENT_REASON_SW_POWER_CAP_NS", "sw_power_cap"),
     _throttled(1421, "DEV_CLOCKS_EVENT_REASON_SYNC_BOOST_NS", "sync_boost"),
@@ -215,6 +217,7 @@ REDUNDANT = {241: (1422, 1423), 240: (1420,), 242: (1421,)}
 
 METRICS = (
     *dict.fromkeys(field.metric for field in FIELDS if field.id != XID),
+    nvlink.TRAFFIC,
     gpu.INFO,
 )
 """All that is made of DCGM's fields."""

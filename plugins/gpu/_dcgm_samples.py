@@ -49,15 +49,14 @@ _INSTANT = re.compile(
 
 
 class Reading(NamedTuple):
-    """A field's value of one GPU.
+    """A field's value of one GPU, or one of its NVLinks.
 
     Attributes:
         field: The field.
-        entity: The GPU.
+        entity: The GPU or NVLink.
         value: As DCGM has it.
         model: The GPU's model.
         at: Seconds since the epoch at which it was true, where that is known.
-        link: The NVLink that it is of; what the links of a GPU count is added up.
     """
 
     field: Field
@@ -65,7 +64,6 @@ class Reading(NamedTuple):
     value: float
     model: str
     at: float | None = None
-    link: str = ""
 
 
 def known(value: float) -> bool:
@@ -82,7 +80,6 @@ class Samples:
 
     def __init__(self) -> None:
         self._counters: dict[SeriesKey, Counter] = {}
-        self._links: dict[tuple[Entity, int], dict[str, Counter]] = {}
         self._xids: dict[Entity, int] = {}
 
     def add(self, batch: Batch, readings: Iterable[Reading]) -> None:
@@ -94,8 +91,6 @@ class Samples:
         highest: dict[tuple[Entity, int], Reading] = {}
         for reading in readings:
             if known(reading.value):
-                if reading.link:
-                    reading = self._all_links(reading)
                 key = reading.entity, reading.field.id
                 if key not in highest or reading.value > highest[key].value:
                     highest[key] = reading
@@ -114,7 +109,7 @@ class Samples:
                 self._sample(batch, reading, instant=instant)
 
     def _sample(self, batch: Batch, reading: Reading, *, instant: bool) -> None:
-        field, entity, raw, model, at, _ = reading
+        field, entity, raw, model, at = reading
         metric, value = field.metric, raw * field.times / field.per
         if field.id == BOARD_POWER and not instant and _INSTANT.search(model):
             metric = gpu.POWER
@@ -126,12 +121,6 @@ class Samples:
             key = SeriesKey(metric, entity, field.labels)
             value = self._counters.setdefault(key, Counter()).update(value)
         batch.add(metric, entity, value, *field.labels, at=at)
-
-    def _all_links(self, reading: Reading) -> Reading:
-        """Give what all links have counted, those that are not on the page now included."""
-        links = self._links.setdefault((reading.entity, reading.field.id), {})
-        links.setdefault(reading.link, Counter()).update(reading.value)
-        return reading._replace(value=sum(link.total or 0.0 for link in links.values()))
 
     def _xid(self, batch: Batch, reading: Reading) -> None:
         """DCGM shows the last Xid for good: it is news when it changes, not when first seen."""

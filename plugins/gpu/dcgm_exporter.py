@@ -51,7 +51,6 @@ class _Row(NamedTuple):
     field: Field
     entity: Entity
     model: str
-    link: str
 
 
 class DcgmExporter(Plugin):
@@ -146,8 +145,8 @@ class DcgmExporter(Plugin):
         self._samples.add(
             batch,
             (
-                Reading(field, entity, series.value, model, series.time, link)
-                for series, field, entity, model, link in self._rows
+                Reading(field, entity, series.value, model, series.time)
+                for series, field, entity, model in self._rows
             ),
         )
 
@@ -185,9 +184,14 @@ class DcgmExporter(Plugin):
             if pod := _label(labels, _POD_UID):
                 links[Link(Kind.POD(pod), entity, 1.0)] = None
             field = BY_NAME[series.name]
-            if not (field.by_instance and _label(labels, _INSTANCE)):
-                row = _Row(series, field, entity, model, labels.get("nvlink", ""))
-                self._rows.append(row)
+            if number := labels.get("nvlink", ""):
+                if field.of_link is not None:
+                    one = Kind.NVLINK(*entity.key, number)
+                    links[Link(one, entity, 1.0)] = None
+                    of_link = field._replace(metric=field.of_link)
+                    self._rows.append(_Row(series, of_link, one, model))
+            elif not (field.by_instance and _label(labels, _INSTANCE)):
+                self._rows.append(_Row(series, field, entity, model))
         # What NVML says of a GPU of this host is more, and one GPU must not have two descriptions.
         self._infos = [
             key for key in infos.values() if not self._nvml or key.entity.key[0] != here.key[0]

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from collector.batch import Batch, Event, SeriesKey, Severity
-from collector.catalog import gpu
+from collector.catalog import gpu, nvlink
 from collector.entity import Entity, Kind
 from collector.metric import Metric
 from collector.poller import Source
@@ -266,14 +266,14 @@ class TestValues:
         (batch,) = polled(page(*rows, GPU_I_ID="<<<NULL>>>", GPU_I_PROFILE="<<<NULL>>>"))
         assert values(batch)[gpu.MEMORY_USED, UUID, ()] == 100 * 2**20
 
-    def test_links_add_up_and_one_that_is_left_out_takes_nothing_away(self) -> None:
-        def link(number: str, count: int) -> bytes:
-            name = f"DEV_NVLINK_COUNT_TX_BYTES {count}"
-            return page(name, label="gpu_uuid", nvlink=number, model_name="NVIDIA GB200")
-
-        pages = link("0", 100) + link("1", 50), link("0", 110), link("0", 120) + link("1", 80)
-        found = [values(batch)[gpu.NVLINK_TRAFFIC, UUID, ("transmit",)] for batch in polled(*pages)]
-        assert found == [150, 160, 200]
+    def test_rows_of_nvlinks_are_of_the_link(self) -> None:
+        name = "DEV_NVLINK_COUNT_TX_BYTES 100"
+        links = [page(name, label="gpu_uuid", nvlink=number) for number in "01"]
+        (batch,) = polled(b"".join(links) + page("DEV_NVLINK_COUNT_TX_BYTES 200"))
+        key = nvlink.TRAFFIC, Kind.NVLINK("node1", UUID, "1"), ("transmit",)
+        assert batch.values[batch.keys.index(SeriesKey(*key))] == 100
+        assert values(batch)[gpu.NVLINK_TRAFFIC, UUID, ("transmit",)] == 200
+        assert (key[1], Kind.GPU("node1", UUID)) in {(k.child, k.parent) for k in batch.links}
 
     def test_a_gpu_that_is_left_out_shows(self) -> None:
         both = page("DEV_GPU_TEMP 40") + page("DEV_GPU_TEMP 40", uuid=OTHER)
