@@ -12,6 +12,7 @@ from collector.catalog import (
     facility,
     gpu,
     host,
+    metering,
     mig,
     network,
     nvlink,
@@ -25,6 +26,7 @@ from collector.metric import Metric
 
 LAYERS = (
     power,
+    metering,
     site,
     thermal,
     gpu,

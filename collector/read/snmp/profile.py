@@ -65,7 +65,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
-from collector.catalog import power, thermal
+from collector.catalog import metering, power, thermal
 from collector.entity import Kind
 from collector.metric import Metric
 from collector.read.snmp.units import UNITS
@@ -87,7 +87,8 @@ KINDS = (
 )
 METRICS = {
     metric.name: metric
-    for metric in (*vars(power).values(), *vars(thermal).values())
+    for module in (power, metering, thermal)
+    for metric in vars(module).values()
     if isinstance(metric, Metric) and metric.kind in KINDS
 }
 

@@ -3,7 +3,8 @@
 from pathlib import Path
 from typing import ClassVar
 
-from collector.catalog import power
+from collector.catalog import metering, power
+from collector.entity import Kind
 from collector.metric import Metric
 from collector.read.snmp.plugin import SnmpPlugin
 from collector.read.snmp.profile import METRICS
@@ -17,6 +18,9 @@ class PduSnmp(SnmpPlugin):
     """
 
     metrics: ClassVar[tuple[Metric, ...]] = tuple(
-        metric for metric in METRICS.values() if metric in vars(power).values()
+        metric
+        for metric in METRICS.values()
+        for module in (power, metering)
+        if metric in vars(module).values() and metric.kind is not Kind.POWER_SUPPLY
     )
     profiles: ClassVar[Path] = Path(__file__).parent / "profiles"
