@@ -23,4 +23,4 @@ def heat(flow: float, rise: float, coolant: Coolant = "water") -> float:
         rise: Return less supply in kelvin; negative where the coolant gives heat off.
         coolant: What flows.
     """
-    return HEAT_CAPACITY[coolant] * flow * rise
+    return HEAT_CAPACITY[coolant] * flow * rise + 0.0  # never -0.0
