@@ -35,6 +35,7 @@ from tests.fakes.pages import OPENMETRICS, TEXT, Pages, Reply
 from tests.fakes.snmp import Agent
 
 CASES = sorted((Path(__file__).parent / "recorded").glob("*/*/"))
+BINDINGS = Path(__file__).parent / "fakes/dcgm"
 START = 1_760_000_000.0  # of the clock, which stands still but for a minute between two polls
 MINUTE = 60.0
 EVENT = "# event: "
@@ -97,6 +98,9 @@ async def replay(case: Path, target: str, request: pytest.FixtureRequest) -> Asy
                 monkeypatch = request.getfixturevalue("monkeypatch")
                 for name, value in nvml.environment(library, path).items():
                     monkeypatch.setenv(name, value)
+            elif path.name == "hostengine.toml":
+                request.getfixturevalue("monkeypatch").setenv("W2T_FAKE_DCGM", str(path))
+                found.fields["bindings"] = str(BINDINGS)
             elif path.suffix in CONTENT_TYPES:
                 found.bodies.append(path)
             else:
