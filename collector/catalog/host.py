@@ -85,6 +85,72 @@ MEMORY_ERRORS = Metric(
 HUNG_TASKS = Metric(
     "host.hung_tasks", COUNTER, "{task}", Kind.HOST, "Tasks that the kernel found hung."
 )
+CPU_THROTTLE_TIME = Metric(
+    "host.cpu.throttle.time",
+    COUNTER,
+    "s",
+    Kind.HOST,
+    "Time for which heat slowed processors down, summed over the cores or packages of the host.",
+    ("scope",),
+)
+DIMM_ERRORS = Metric(
+    "host.dimm.errors",
+    COUNTER,
+    "{error}",
+    Kind.HOST,
+    "Memory errors by slot since boot; contained in w2t.host.memory.errors, which has those of "
+    "unknown slot, too.",
+    ("edac.controller", "edac.slot", "severity"),
+)
+DIMM_INFO = Metric(
+    "host.dimm.info",
+    GAUGE,
+    "",
+    Kind.HOST,
+    "Always 1; how the board names a slot, and where the controller has it.",
+    ("edac.controller", "edac.slot", "label", "location"),
+)
+
+KERNEL_MESSAGES = Metric(
+    "host.kernel.messages",
+    COUNTER,
+    "{message}",
+    Kind.HOST,
+    "Messages of the kernel's log since this daemon started, those of user space left out.",
+    ("level",),
+)
+KERNEL_MESSAGES_LOST = Metric(
+    "host.kernel.messages.lost",
+    COUNTER,
+    "{message}",
+    Kind.HOST,
+    "Messages that the kernel overwrote before they were read.",
+)
+KERNEL_EVENTS = Metric(
+    "host.kernel.events",
+    COUNTER,
+    "{event}",
+    Kind.HOST,
+    "Messages of the kernel's log that mean trouble, since this daemon started; all are counted, "
+    "also those that are too many to be told as events.",
+    ("event",),
+)
+XIDS = Metric(
+    "host.xids",
+    COUNTER,
+    "{event}",
+    Kind.HOST,
+    "Xids in the kernel's log since this daemon started; w2t.gpu.xids has what NVML delivers.",
+    ("pci.bus_id", "xid"),
+)
+SXIDS = Metric(
+    "host.sxids",
+    COUNTER,
+    "{event}",
+    Kind.HOST,
+    "SXids of NVSwitches in the kernel's log since this daemon started.",
+    ("pci.bus_id", "sxid"),
+)
 
 NUMA_MEMORY_LIMIT = Metric("numa.memory.limit", GAUGE, "By", Kind.NUMA_NODE, "Memory of the node.")
 NUMA_MEMORY_FREE = Metric(

@@ -2,7 +2,7 @@
 
 Who makes the paths: kubelet and the container runtimes (systemd driver: `kubepods-QOS-podUID.slice/
 RUNTIME-ID.scope`; cgroupfs driver: `kubepods/QOS/podUID/ID`), Docker and Podman on their own, and
-slurmd (slurm.schedmd.com/cgroup_v2.html; v1: `slurm/uid_U/job_J/step_S/task_T`). The lines are those
+slurmd (slurm.schedmd.com/cgroup_v2.html; v1: `slurm/uid_U/job_J/step_S/task_T`). Lines are those
 of man 7 cgroups.
 """
 
