@@ -31,6 +31,7 @@ from collector.topology import Topology
 from plugins.agents.otlp import Otlp
 from tests.fakes import nvml
 from tests.fakes.nccl import Ras
+from tests.fakes.ethtool import Kernel
 from tests.fakes.pages import OPENMETRICS, TEXT, Pages, Reply
 from tests.fakes.snmp import Agent
 
@@ -93,6 +94,8 @@ async def replay(case: Path, target: str, request: pytest.FixtureRequest) -> Asy
                 ras = stack.enter_context(Ras(path.read_bytes(), json=path.suffix == ".json"))
                 found.fields["target"] = ras.target
                 found.names[ras.target] = target
+            elif path.name == "statistics.toml":
+                Kernel(path).install(request.getfixturevalue("monkeypatch"))
             elif path.name.startswith("scenario."):
                 library = request.getfixturevalue("library")
                 monkeypatch = request.getfixturevalue("monkeypatch")

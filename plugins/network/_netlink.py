@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import errno
 import os
-import socket
 import struct
 from collections.abc import Iterator
+from socket import AF_NETLINK, SOCK_RAW, socket
 from typing import NamedTuple
 
 _GENERIC = 16  # NETLINK_GENERIC
@@ -168,7 +168,7 @@ class Netlink:
     """
 
     def __init__(self) -> None:
-        self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _GENERIC)
+        self._socket = socket(AF_NETLINK, SOCK_RAW, _GENERIC)
         self._sequence = 0
         self._absent: set[tuple[int, str]] = set()
         try:

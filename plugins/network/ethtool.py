@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
@@ -15,7 +16,7 @@ from collector.entity import Entity, Kind
 from collector.metric import COUNTER, Metric
 from collector.plugin import Plugin
 from collector.read.counter import Counter
-from collector.read.files import Files
+from collector.read.files import Files, record
 from plugins.network._driver import Table
 from plugins.network._netlink import NOT_SET, Netlink, Statistic
 from plugins.network._physical import FOLDER, chosen, device
@@ -34,6 +35,8 @@ class _Nic:
         self.entity = Kind.INTERFACE(*host.key, name)
         self.link = Link(self.entity, host, 1.0)
         self.table = Table(name)
+        self.raw: list[int] = []
+        self.standard: dict[Statistic, int] = {}
         self._others = others
         self._names: list[str] = []
         self._meanings: list[tuple[int, Meaning]] = []
@@ -47,18 +50,18 @@ class _Nic:
             OSError: The interface could not be asked.
             ValueError: What it answered makes no sense.
         """
-        raw = self.table.read()
+        self.raw = self.table.read()
+        # What the driver calls by a name of its own is better documented: it goes first.
+        self.standard = {} if netlink is None else netlink.read(self.name)
         if self.table.names is not self._names:
             self._names = self.table.names
             self._meanings = list(self._understand())
         found: dict[SeriesKey, float] = {}
         for index, meaning in self._meanings:
-            self._add(found, meaning, raw[index])
-        if netlink is not None:
-            # What the driver calls by a name of its own is better documented: it goes first.
-            for statistic, value in netlink.read(self.name).items():
-                if (standard := of_kernel(statistic)) is not None:
-                    self._add(found, standard, value)
+            self._add(found, meaning, self.raw[index])
+        for statistic, value in self.standard.items():
+            if (standard := of_kernel(statistic)) is not None:
+                self._add(found, standard, value)
         found.update(self._bit_error_rate(found))
         return found
 
@@ -192,6 +195,17 @@ class Ethtool(Plugin):
             self._netlink.close()
             self._netlink = None
 
+    def record(self, folder: Path) -> None:
+        """Save what one poll reads: the files, and the statistics as `statistics.toml`."""
+
+        def files() -> Files:
+            path = folder / "input" / "statistics.toml"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text("".join(_written(nic) for nic in self._nics))
+            return self._files
+
+        record(self, files, folder)
+
     def _discover(self, host: Entity) -> None:
         before = {nic.name: nic for nic in self._nics}
         self._nics = []
@@ -204,3 +218,13 @@ class Ethtool(Plugin):
                 self._nics.append(_Nic(name, driver, host, self.all))
         for nic in before.values():
             nic.table.close()
+
+
+def _written(nic: _Nic) -> str:
+    name = json.dumps(nic.name)
+    own = zip(nic.table.names, nic.raw, strict=True)
+    lines = [f"[driver.{name}]"]
+    lines += [f"{json.dumps(one)} = {value}" for one, value in dict(own).items()]
+    lines += [f"[standard.{name}]"]
+    lines += [f'"{one.group}.{one.number}" = {value}' for one, value in nic.standard.items()]
+    return "\n".join(lines) + "\n"
