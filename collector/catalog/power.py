@@ -161,6 +161,15 @@ CPU_ENERGY = Metric(
     "Energy by RAPL; hw.id is the zone. A package contains its core and uncore: do not add them.",
     ("domain",),
 )
+CPU_POWER = Metric(
+    "cpu.power",
+    GAUGE,
+    "W",
+    Kind.CPU,
+    "Power by the meters of NVIDIA Grace: grace contains cpu and sysio, and module contains grace "
+    "and the GPUs on the module: do not add them.",
+    ("domain",),
+)
 SENSOR_POWER = Metric(
     "sensor.power",
     GAUGE,

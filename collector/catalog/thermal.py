@@ -142,3 +142,50 @@ LEAK = Metric(
     "1 for the detector's state, 0 for its other states: ok, warning, critical.",
     ("state",),
 )
+PUMP_STATE = Metric(
+    "pump.state",
+    GAUGE,
+    "",
+    Kind.PUMP,
+    "1 for the pump's health, 0 for the others: ok, warning, critical.",
+    ("state",),
+)
+RESERVOIR_STATE = Metric(
+    "cooling_unit.reservoir.state",
+    GAUGE,
+    "",
+    Kind.COOLING_UNIT,
+    "1 for the state of a reservoir's level, 0 for its other states: ok, low, high.",
+    ("reservoir", "state"),
+)
+HOST_INLET_TEMPERATURE = Metric(
+    "host.inlet.temperature",
+    GAUGE,
+    "Cel",
+    Kind.HOST,
+    "Air where it enters the chassis, by a sensor there.",
+    ("sensor",),
+)
+HOST_OUTLET_TEMPERATURE = Metric(
+    "host.outlet.temperature",
+    GAUGE,
+    "Cel",
+    Kind.HOST,
+    "Air where it leaves the chassis, by a sensor there.",
+    ("sensor",),
+)
+HOST_TEMPERATURE_RISE = Metric(
+    "host.temperature.rise",
+    GAUGE,
+    "Cel",
+    Kind.HOST,
+    "Mean of the outlet sensors less mean of the inlet sensors.",
+)
+TEMPERATURE_HEADROOM = Metric(
+    "sensor.temperature.headroom",
+    GAUGE,
+    "Cel",
+    Kind.SENSOR,
+    "Degrees that are left to the first limit, where the source gives that in place of a "
+    "temperature.",
+)

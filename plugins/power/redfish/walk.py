@@ -1,0 +1,254 @@
+"""Finds what a service has, by links from its root, a few documents at a time.
+
+Only what leads to readings is followed: no inventories, logs, accounts or certificates, which take
+a BMC minutes. The most telling comes first, so that a walk that is not yet over is of use.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+from collections.abc import Callable, Iterable, Mapping
+from enum import IntEnum
+from typing import NamedTuple
+
+from collector.batch import SeriesKey
+from collector.entity import Entity, Kind
+from collector.read.coolant import Coolant
+from collector.read.snmp.energy import Energy
+from plugins.power.redfish.binding import Bindings
+from plugins.power.redfish.client import Document
+from plugins.power.redfish.document import Value, members, part, path_of, text, values
+
+MAX_DOCUMENTS = 3000  # of one walk; an NVL72 tray has about 500 that count, without $expand
+_NO_READING = ("CoreUtil", "EDPViolation", "ThermalLimit")  # hundreds of sensors that are no watts
+
+
+class Role(IntEnum):
+    """What a resource is read for; the lower is read first."""
+
+    ROOT = 0
+    SYSTEM = 1
+    EQUIPMENT = 2
+    PDU = 3
+    COOLING_UNIT = 4
+    PDU_METRICS = 5
+    MAINS = 6
+    BRANCH = 7
+    OUTLET = 8
+    LOOP = 9
+    PUMP = 10
+    RESERVOIR = 11
+    FILTER = 12
+    UNIT_ENVIRONMENT = 13
+    CHASSIS = 20
+    CHASSIS_ENVIRONMENT = 21
+    SENSOR = 22
+    POWER_SUBSYSTEM = 23
+    POWER_SUPPLY = 24
+    POWER_SUPPLY_METRICS = 25
+    THERMAL_SUBSYSTEM = 26
+    THERMAL_METRICS = 27
+    FAN = 28
+    LEAK_DETECTION = 29
+    LEAK_DETECTOR = 30
+    POWER = 31
+    THERMAL = 32
+    TELEMETRY = 40
+    REPORT = 41
+
+
+class Owner(NamedTuple):
+    """What the resources below a link belong to.
+
+    Attributes:
+        entity: A host, PDU or cooling unit.
+        path: The resource that stands for it: a chassis or a piece of equipment.
+        id: What the service calls that.
+        outermost: The chassis is in no other one.
+        detail: More, for one role: the side of a loop.
+    """
+
+    entity: Entity
+    path: str = ""
+    id: str = ""
+    outermost: bool = False
+    detail: str = ""
+
+
+class Step(NamedTuple):
+    """One request of the walk, ordered by role."""
+
+    role: Role
+    turn: int
+    path: str
+    owner: Owner
+    expand: bool  # ask for the members, too
+
+
+Reader = Callable[["Walk", Document, str, Owner], None]
+
+
+class Walk:
+    """One discovery.
+
+    Args:
+        readers: What to do with a resource, by role.
+        target: Names the host and the equipment unless something better is known.
+        host: Names the host, whatever the service says; empty for the service's word.
+        name: Names the equipment; empty for `target`.
+        coolant: What flows in the loops.
+        energies: Counters of the walk before.
+    """
+
+    def __init__(
+        self,
+        readers: Mapping[Role, Reader],
+        target: str,
+        host: str,
+        name: str,
+        coolant: Coolant = "water",
+        energies: dict[SeriesKey, Energy] | None = None,
+    ) -> None:
+        self.bindings = Bindings(energies if energies is not None else {})
+        self.supplies: dict[str, frozenset[str]] = {}
+        self.reports: set[str] = set()
+        self.owned: dict[str, Owner] = {}
+        self.units: list[Entity] = []
+        self.host_name = host or target
+        self.coolant: Coolant = coolant
+        self.named = bool(host)
+        self._name = name or target
+        self._readers = readers
+        self._queue: list[Step] = []
+        self._turns = itertools.count()
+        self._asked: set[str] = set()
+        self._expand = ""
+
+    def start(self, root: Document) -> None:
+        """Begin with the service root."""
+        query = part(root, "ProtocolFeaturesSupported", "ExpandQuery")
+        levels = part(query, "Levels") is True
+        sign = "." if part(query, "NoLinks") is True else "*"
+        known = part(query, "NoLinks") is True or part(query, "ExpandAll") is True
+        self._expand = f"?$expand={sign}($levels=1)" if levels and known else ""
+        self.follow(root, ROOT_LINKS, self.host)
+
+    @property
+    def host(self) -> Owner:
+        """The host that the service manages."""
+        return Owner(Kind.HOST(self.host_name))
+
+    def unit(self, kind: Kind, id_: str) -> Entity:
+        """Name a piece of equipment: the first by the config, further ones by their id as well."""
+        first = not any(unit.kind is kind for unit in self.units)
+        entity = kind(self._name if first else f"{self._name}/{id_}")
+        self.units.append(entity)
+        return entity
+
+    def follow(self, document: Document, links: Mapping[str, Role], owner: Owner) -> None:
+        """Note what to read next of the links that a resource has."""
+        for name, role in links.items():
+            self.ask(path_of(document.get(name)), role, owner, expand=name in EXPANDED)
+
+    def ask(self, path: str, role: Role, owner: Owner, *, expand: bool = False) -> None:
+        """Note one resource or collection, once."""
+        if path and path not in self._asked and len(self._asked) < MAX_DOCUMENTS:
+            self._asked.add(path)
+            self._push(path, role, owner, expand=expand)
+
+    def next(self, count: int) -> list[Step]:
+        """Take up to `count` steps of one role, empty once the walk is over."""
+        steps: list[Step] = []
+        while self._queue and len(steps) < count:
+            if steps and self._queue[0].role is not steps[0].role:
+                break
+            steps.append(heapq.heappop(self._queue))
+        return steps
+
+    def request(self, step: Step) -> str:
+        """What to ask for: with $expand where that may save requests."""
+        return step.path + self._expand if step.expand else step.path
+
+    def take(self, step: Step, document: Document) -> list[Value]:
+        """Read an answer, note what follows from it and return the values in it."""
+        found = list(values(document, step.path))
+        self.supplies[self.request(step)] = frozenset(value.address for value in found)
+        if "Members" not in document:
+            self._read(step.role, document, step.path, step.owner)
+            return found
+        for member in members(document):
+            path = path_of(member)
+            if len(member) > 1 and path not in self._asked:
+                self._asked.add(path)
+                self._read(step.role, member, path, step.owner)
+            elif not (step.role is Role.SENSOR and any(one in path for one in _NO_READING)):
+                self.ask(path, step.role, step.owner)
+        return found
+
+    def failed(self, step: Step) -> bool:
+        """Note a request that failed; tell whether it is to be asked in another way."""
+        if self.request(step) == step.path:
+            return False
+        self._push(step.path, step.role, step.owner, expand=False)
+        return True
+
+    def places(self, paths: Iterable[str]) -> set[str]:
+        """Addresses that the documents of these requests have."""
+        return set().union(*(self.supplies.get(path, frozenset()) for path in paths))
+
+    def _push(self, path: str, role: Role, owner: Owner, *, expand: bool) -> None:
+        heapq.heappush(self._queue, Step(role, next(self._turns), path, owner, expand))
+
+    def _read(self, role: Role, document: Document, path: str, owner: Owner) -> None:
+        if role is Role.REPORT:
+            self.reports.add(path)
+        elif role is Role.TELEMETRY:
+            self.follow(document, {"MetricReports": Role.REPORT}, owner)
+        elif role is Role.EQUIPMENT:
+            self.follow(document, EQUIPMENT_LINKS, owner)
+        elif role is Role.SYSTEM:
+            name = text(document, "HostName")
+            if name and not self.named:
+                self.host_name, self.named = name, True
+        elif role in self._readers:
+            self._readers[role](self, document, path, owner)
+
+
+ROOT_LINKS = {
+    "Systems": Role.SYSTEM,
+    "PowerEquipment": Role.EQUIPMENT,
+    "ThermalEquipment": Role.EQUIPMENT,
+    "Chassis": Role.CHASSIS,
+    "TelemetryService": Role.TELEMETRY,
+}
+# DMTF DSP2046, PowerEquipment and ThermalEquipment. A busbar is no meter of its own: its mains are
+# the outlets of shelves.
+EQUIPMENT_LINKS = {
+    "RackPDUs": Role.PDU,
+    "FloorPDUs": Role.PDU,
+    "PowerShelves": Role.PDU,
+    "TransferSwitches": Role.PDU,
+    "Switchgear": Role.PDU,
+    "CDUs": Role.COOLING_UNIT,
+    "HeatExchangers": Role.COOLING_UNIT,
+    "ImmersionUnits": Role.COOLING_UNIT,
+    "RPUs": Role.COOLING_UNIT,
+}
+# Links to collections whose members are asked for together where the service can do that.
+EXPANDED = frozenset(
+    (
+        "Branches",
+        "Fans",
+        "Filters",
+        "LeakDetectors",
+        "Mains",
+        "Outlets",
+        "PowerSupplies",
+        "PrimaryCoolantConnectors",
+        "Pumps",
+        "Reservoirs",
+        "SecondaryCoolantConnectors",
+        "Sensors",
+    )
+)
