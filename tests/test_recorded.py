@@ -30,8 +30,8 @@ from collector.store import Store
 from collector.topology import Topology
 from plugins.agents.otlp import Otlp
 from tests.fakes import nvml
-from tests.fakes.nccl import Ras
 from tests.fakes.ethtool import Kernel
+from tests.fakes.nccl import Ras
 from tests.fakes.pages import OPENMETRICS, TEXT, Pages, Reply
 from tests.fakes.snmp import Agent
 
