@@ -33,6 +33,11 @@ _TOTAL = re.compile(rb"^(some|full) .*?total=(\d+)", re.MULTILINE)
 
 _CPUS = "sys/devices/system/cpu"
 _CPU = re.compile(r"cpu\d+")
+# drivers/thermal/intel/therm_throt.c; the times came with Linux 5.6, in milliseconds.
+_THROTTLES = (
+    (host.CPU_THROTTLES, "throttle_count", 1),
+    (host.CPU_THROTTLE_TIME, "throttle_total_time_ms", 1000),
+)
 
 
 class Host(Plugin):
@@ -56,6 +61,7 @@ class Host(Plugin):
         host.PAGE_FAULTS,
         host.OOM_KILLS,
         host.CPU_THROTTLES,
+        host.CPU_THROTTLE_TIME,
         host.HUNG_TASKS,
     )
 
@@ -171,11 +177,13 @@ class _Reader:
         online = self.files.read(f"{_CPUS}/online")
         if online is not None:
             batch.add(host.CPU_COUNT, batch.host, _count(online.decode()))
-        for scope, paths in self._throttles.items():
-            counts = [count for path in paths if (count := self.files.number(path)) is not None]
-            if counts and len(counts) == len(paths):  # else a processor went off line just now
-                total = self._rising(f"throttles {scope}", sum(counts))
-                batch.add(host.CPU_THROTTLES, batch.host, total, scope)
+        for scope, folders in self._throttles.items():
+            for metric, name, divisor in _THROTTLES:
+                paths = [f"{folder}/{scope}_{name}" for folder in folders]
+                counts = [count for path in paths if (count := self.files.number(path)) is not None]
+                if counts and len(counts) == len(paths):  # else a processor went off line just now
+                    total = self._rising(f"{name} {scope}", sum(counts)) / divisor
+                    batch.add(metric, batch.host, total, scope)
 
     def _hung_tasks(self, batch: Batch) -> None:
         count = self.files.read("proc/sys/kernel/hung_task_detect_count")
@@ -183,17 +191,17 @@ class _Reader:
             batch.add(host.HUNG_TASKS, batch.host, int(count))
 
     def _find_throttles(self) -> dict[str, list[str]]:
-        """Find one file for each core and package: its threads all show the same count."""
+        """Find one folder for each core and package: its threads all show the same count."""
         found: dict[str, dict[tuple[str, ...], str]] = {"core": {}, "package": {}}
         for cpu in filter(_CPU.fullmatch, self.files.names(_CPUS)):
-            if not self.files.names(f"{_CPUS}/{cpu}/thermal_throttle"):
+            folder = f"{_CPUS}/{cpu}/thermal_throttle"
+            if not self.files.names(folder):
                 continue
             package = self.files.text(f"{_CPUS}/{cpu}/topology/physical_package_id")
             core = self.files.text(f"{_CPUS}/{cpu}/topology/core_id")
             for scope, place in (("core", (package, core)), ("package", (package,))):
-                path = f"{_CPUS}/{cpu}/thermal_throttle/{scope}_throttle_count"
-                found[scope].setdefault(place, path)
-        return {scope: list(paths.values()) for scope, paths in found.items()}
+                found[scope].setdefault(place, folder)
+        return {scope: list(folders.values()) for scope, folders in found.items()}
 
     def _read(self, path: str) -> bytes:
         data = self.files.read(path)

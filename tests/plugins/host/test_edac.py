@@ -6,6 +6,7 @@ from tests.fakes.tree import node_exporter, node_exporter_says, plant, read, val
 
 
 def test_agrees_with_node_exporter(tmp_path):
+    """Not published here: counts by row and of unknown row; by channel see test_dimm.py."""
     batch = read(Edac(root=node_exporter(tmp_path, "sys/devices/system/edac")))
     corrected = node_exporter_says(r'node_edac_correctable_errors_total\{controller="0"\}')
     uncorrected = node_exporter_says(r'node_edac_uncorrectable_errors_total\{controller="0"\}')

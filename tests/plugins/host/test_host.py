@@ -29,6 +29,9 @@ def poll(root):
 
 
 def test_agrees_with_node_exporter(tmp_path):
+    """Not published by us: each processor apart, its frequency and flags, the other pages of
+    meminfo and vmstat (pgpgin, pgpgout, pswpin, pswpout), interrupts, softirqs. Not by it: the time
+    for which heat slowed processors down, the hung tasks."""
     batch = poll(node_exporter(tmp_path, "proc", "sys/devices/system/cpu"))
     assert batch.errors == []
 
@@ -191,6 +194,18 @@ def test_processors_come_and_go(tmp_path):
     batch = read(plugin, Batch(HOST, 2.0, plugin.metrics))
     assert values(batch, host.CPU_THROTTLES) == {("core",): 12, ("package",): 10}, "no reset"
     plugin.close()
+
+
+def test_time_of_throttling_is_in_milliseconds(tmp_path):
+    base = "sys/devices/system/cpu/cpu0/thermal_throttle"
+    times = {
+        f"{base}/core_throttle_total_time_ms": "1500\n",
+        f"{base}/core_throttle_max_time_ms": "9\n",
+        f"{base}/package_throttle_total_time_ms": "20\n",
+    }
+    batch = poll(plant(tmp_path, PROC | times))
+    assert values(batch, host.CPU_THROTTLE_TIME) == {("core",): 1.5, ("package",): 0.02}
+    assert values(batch, host.CPU_THROTTLES) == {}
 
 
 @given(st.sets(st.integers(0, 300)))

@@ -37,6 +37,7 @@ def readings(batch: Batch) -> list[SeriesKey]:
 
 
 def test_agrees_with_node_exporter(tmp_path):
+    """Not published by us: alarms, beeps, limits, pwm, targets and frequencies of a chip."""
     batch = poll(node_exporter(tmp_path, HWMON, "sys/devices/platform"))
     assert batch.errors == []
     chips = {

@@ -16,6 +16,7 @@ FILES = {
 
 
 def test_agrees_with_node_exporter(tmp_path):
+    """Not published by us: meminfo of a node but for total and free."""
     batch = read(Numa(root=node_exporter(tmp_path, NODE)))
     assert batch.errors == []
     limit = node_exporter_says(r'node_memory_numa_MemTotal\{node="(\d)"\}')
