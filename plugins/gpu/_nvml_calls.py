@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import pynvml
 
 from collector.childmain import doing
+from collector.entity import Entity
+from collector.metric import Metric
+from plugins.gpu._nvml_fields import REDUNDANT, Field, decode
 
 _ABSENT_FOR = 300.0  # seconds for which what is not supported is not asked for again
 
@@ -54,29 +57,49 @@ class DriverError(NvmlError):
     """The driver is gone or another than the library; only a fresh start helps."""
 
 
+class Sample(NamedTuple):
+    """A sample to be added; `at` None is the time of the poll that adds it."""
+
+    metric: Metric
+    entity: Entity
+    value: float | None
+    labels: tuple[str, ...] = ()
+    at: float | None = None
+
+
 class Calls:
-    """Calls for one GPU; what it does not support is remembered.
+    """Calls for one GPU or slice; what it does not support is remembered.
 
     Args:
-        handle: NVML's handle of the GPU.
+        handle: NVML's handle of it.
         uuid: Its UUID, for messages.
+
+    Attributes:
+        failures: Calls that failed, until the caller takes them.
+        absent: What is not supported.
+        seconds: Time that the driver took for field values, until the caller takes it.
+        mig: Whether the GPU is divided, as of the last `renew`.
     """
 
     def __init__(self, handle: Any, uuid: str) -> None:  # noqa: ANN401 - a ctypes pointer
         self.handle = handle
         self.failures: list[NvmlError] = []
         self.absent: set[object] = set()
+        self.seconds = 0.0
         self._uuid = uuid
         self._renewed = time.monotonic()
-        self._mig: object = None
+        self.mig = False
 
-    def ask(self, call: Callable[..., Any], *args: object, key: object = None) -> Any:  # noqa: ANN401
+    def ask(
+        self, call: Callable[..., Any], *args: object, key: object = None, new: bool = False
+    ) -> Any:  # noqa: ANN401
         """Return what a call gives, or None where that is absent or failed; see `failures`.
 
         Args:
             call: A function of pynvml that takes the handle first.
             args: Its further arguments.
             key: What to remember it by if it is not supported, in place of name and arguments.
+            new: An argument is so new that drivers may not know it and call it invalid.
 
         Raises:
             GoneError: The GPU is lost, or did not answer NVML in time.
@@ -90,11 +113,45 @@ class Calls:
         try:
             return call(self.handle, *args)
         except pynvml.NVMLError as error:
-            if error.value in ABSENT:
+            if error.value in ABSENT or (new and error.value == pynvml.NVML_ERROR_INVALID_ARGUMENT):
                 self.absent.add(key)
             elif error.value not in NOTHING_NOW:
                 self.fail(name, error)
         return None
+
+    def values(self, asked: Sequence[Field]) -> dict[Field, tuple[float, float]]:
+        """Ask for field values in one call.
+
+        Returns:
+            Those that there are, in NVML's unit, and when they were read, in s since the epoch.
+
+        Raises:
+            GoneError, DriverError: As `ask`.
+        """
+        wanted = [field for field in asked if field not in self.absent]
+        entries = self.ask(
+            pynvml.nvmlDeviceGetFieldValues,
+            [(field.id, field.scope) for field in wanted],
+            key="nvmlDeviceGetFieldValues",
+        )
+        have: dict[Field, tuple[float, float]] = {}
+        found: set[tuple[int, int]] = set()
+        for field, entry in zip(wanted, decode(bytes(entries or b"")), strict=False):
+            self.seconds += entry.latency
+            if entry.code in ABSENT or entry.code == pynvml.NVML_ERROR_INVALID_ARGUMENT:
+                self.absent.add(field)  # drivers do not know ids that are younger than they are
+            elif entry.code in NOTHING_NOW:
+                continue
+            elif entry.code != pynvml.NVML_SUCCESS:
+                self.fail(f"field {field.id}", pynvml.NVMLError(entry.code))
+            elif field.wide > entry.wide or any(
+                (other, field.scope) in found for other in REDUNDANT.get(field.id, ())
+            ):
+                self.absent.add(field)
+            elif entry.value is not None:
+                found.add((field.id, field.scope))
+                have[field] = entry.value, entry.at
+        return have
 
     def fail(self, name: str, error: Any) -> None:  # noqa: ANN401 - pynvml has no types
         """Take a failure of one call: note it, or raise it if it says more than that."""
@@ -107,9 +164,10 @@ class Calls:
 
     def renew(self) -> None:
         """Forget what is not supported after some time, and when MIG mode is switched."""
-        mig = self.ask(pynvml.nvmlDeviceGetMigMode)
+        mode = self.ask(pynvml.nvmlDeviceGetMigMode)
+        mig = mode is not None and mode[0] == pynvml.NVML_DEVICE_MIG_ENABLE
         now = time.monotonic()
-        if mig != self._mig or now - self._renewed > _ABSENT_FOR:
+        if mig != self.mig or now - self._renewed > _ABSENT_FOR:
             self.absent.clear()
             self._renewed = now
-        self._mig = mig
+        self.mig = mig

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from collections.abc import Callable, Set
+from typing import Any
 
 import pynvml
 
 from collector.batch import Batch
-from collector.catalog import gpu
+from collector.catalog import gpu, nvlink
 from collector.entity import Entity, Kind
 from collector.metric import COUNTER, Metric
 from plugins.gpu import _nvml_fields as fields
-from plugins.gpu._nvml_calls import ABSENT, NOTHING_NOW, Calls
+from plugins.gpu import _nvml_health as health
+from plugins.gpu import _nvml_links as links
+from plugins.gpu._nvml_calls import Calls, Sample
+from plugins.gpu._nvml_gpm import Gpm
+from plugins.gpu._nvml_mig import Slices
 from plugins.gpu._nvml_processes import Processes
 
 MEGA = 1e6  # MHz to Hz
@@ -49,11 +53,18 @@ _VIOLATIONS = (
 )
 
 
-class _Sample(NamedTuple):
-    metric: Metric
-    value: float | None
-    labels: tuple[str, ...]
-    at: float | None
+# NVML_GPU_RECOVERY_ACTION_*, in their order, and one for those that are younger than this list.
+_RECOVERY = (
+    "none",
+    "reset",
+    "reboot",
+    "drain_p2p",
+    "drain_and_reset",
+    "imex",
+    "bus_reset",
+    "system_reboot",
+    "unknown",
+)
 
 
 class Device:
@@ -65,89 +76,116 @@ class Device:
         uuid: NVML's UUID.
         host: The host that it is in.
         now: Seconds since the epoch.
+        gpm: Whether to read GPM.
+
+    Attributes:
+        lost: It did not answer the last time.
     """
 
-    def __init__(self, handle: Any, index: int, uuid: str, host: Entity, now: float) -> None:  # noqa: ANN401
+    def __init__(
+        self,
+        handle: Any,  # noqa: ANN401 - a ctypes pointer
+        index: int,
+        uuid: str,
+        host: Entity,
+        now: float,
+        *,
+        gpm: bool = True,
+    ) -> None:
         self.index = index
         self.entity = Kind.GPU(host.key[0], uuid)
         self.calls = Calls(handle, uuid)
+        self.lost = False
         self._host = host
+        self._board = uuid
         self._processes = Processes(self.calls, now)
-        self._kept: list[_Sample] = []
+        self._gpm = Gpm(self.calls, self.entity) if gpm else None
+        self._slices = Slices(self.calls, self.entity)
+        self._kept: list[Sample] = []
         self._pids: list[str] = []
         self._reasons = 0
 
-    def read(self, batch: Batch, driver: str, *, slow: bool) -> None:
+    def read(self, batch: Batch, driver: str, boards: set[str], *, slow: bool) -> None:
         """Add this GPU's samples, links, and failures of single calls.
 
         Args:
             batch: Takes them.
             driver: The driver's version.
+            boards: Serial numbers of boards whose module's power was stated in this poll.
             slow: Read also what costs more or changes rarely; in between that is stated again.
 
         Raises:
             GoneError: The GPU does not answer; what was read stays.
             DriverError: The driver is gone.
         """
-        self.calls.failures = []
+        self.calls.failures, self.calls.seconds = [], 0.0
         batch.link(self.entity, self._host)
         try:
             if slow:
                 self._kept = []
                 self.calls.renew()
+                self._slices.list(batch.at)
                 self._read_facts(driver)
                 self._read_processes(batch.at)
-            self._read_fields(batch, slow=slow)
+                for part in (health.ecc, health.rows, health.pcie, health.fabric, links.read):
+                    self._kept += part(self.calls, self.entity)
+            self._read_fields(batch, boards, slow=slow)
             self._read_state(batch)
+            for sample in self._gpm.read() if self._gpm else ():
+                batch.add(sample.metric, sample.entity, sample.value, *sample.labels)
+            self._slices.read(batch, slow=slow)
         finally:
-            for metric, value, labels, at in self._kept:
-                batch.add(metric, self.entity, value, *labels, at=at)
-            for pid in self._pids:
-                batch.link(Kind.PROCESS(self._host.key[0], pid), self.entity)
-            for failure in self.calls.failures:
-                batch.failed(self.entity, failure)
+            self._state_again(batch)
 
-    def _read_fields(self, batch: Batch, *, slow: bool) -> None:
+    def close(self) -> None:
+        """Free what NVML holds for this GPU."""
+        self._slices.close()
+        if self._gpm is not None:
+            self._gpm.close()
+
+    def _state_again(self, batch: Batch) -> None:
+        for metric, entity, value, labels, at in self._kept:
+            batch.add(metric, entity, value, *labels, at=at)
+            if metric is nvlink.STATE and value:
+                batch.link(entity, self.entity)
+        for pid in self._pids:
+            batch.link(Kind.PROCESS(self._host.key[0], pid), self.entity)
+        for failure in self.calls.failures:
+            batch.failed(self.entity, failure)
+
+    def _read_fields(self, batch: Batch, boards: set[str], *, slow: bool) -> None:
         """Read all field values in one call, then what stands in for missing ones."""
-        absent = self.calls.absent
-        asked = fields.FAST + fields.SLOW if slow else fields.FAST
-        wanted = [field for field in asked if field not in absent]
-        entries = self.calls.ask(
-            pynvml.nvmlDeviceGetFieldValues,
-            [(field.id, field.scope) for field in wanted],
-            key="nvmlDeviceGetFieldValues",
-        )
-        have: set[fields.Field] = set()
-        for field, entry in zip(wanted, fields.decode(bytes(entries or b"")), strict=False):
-            code, value, at = entry
-            if code in ABSENT or code == pynvml.NVML_ERROR_INVALID_ARGUMENT:
-                absent.add(field)  # drivers do not know ids that are younger than they are
-            elif code in NOTHING_NOW:
-                continue
-            elif code != pynvml.NVML_SUCCESS:
-                self.calls.fail(f"field {field.id}", pynvml.NVMLError(code))
-            elif any(other in have for other in fields.REDUNDANT.get(field, ())):
-                absent.add(field)
-            elif value is not None and not (field is fields.MEMORY_TEMPERATURE and value == 0):
-                # Boards without the sensor (L4, L40S, T4) say 0.
-                have.add(field)
-                self._take(batch, field, value, at)
-        self._read_instead(batch, have)
-        if slow and not have.intersection(fields.MARGIN_LIMITS):
+        have = self.calls.values(fields.FAST + fields.SLOW if slow else fields.FAST)
+        for field, (value, at) in have.items():
+            if field is fields.MEMORY_TEMPERATURE and value == 0:
+                continue  # boards without the sensor (L4, L40S, T4) say 0
+            if field is fields.MODULE_POWER:  # all GPUs of a board report the same module
+                if self._board in boards:
+                    continue
+                boards.add(self._board)
+            self._take(batch, field, value, at)
+        batch.add(gpu.QUERY_TIME, self.entity, self.calls.seconds if have else None)
+        self._read_instead(batch, have.keys())
+        if slow and not have.keys() & set(fields.MARGIN_LIMITS):
             for name, threshold in _THRESHOLDS:
                 celsius = self.calls.ask(pynvml.nvmlDeviceGetTemperatureThreshold, threshold)
                 self._keep(gpu.TEMPERATURE_LIMIT, celsius, name)
 
     def _take(self, batch: Batch, field: fields.Field, value: float, at: float) -> None:
         value /= field.per
-        if field in fields.SLOW:
-            self._keep(field.metric, value, *field.labels)
+        # What a counter grew is divided by its times; a gauge's few ms do not matter.
+        exact = field.metric.instrument is COUNTER and abs(at - batch.at) < _LATE
+        if field is fields.RECOVERY_ACTION:
+            code = min(int(value), len(_RECOVERY) - 1)
+            for number, name in enumerate(_RECOVERY):
+                self._keep(field.metric, float(number == code), name)
+        elif field in fields.SLOW:
+            counted = batch.at if field.metric.instrument is COUNTER else None
+            self._keep(field.metric, value, *field.labels, at=at if exact else counted)
         else:
-            # What a counter grew is divided by its times; a gauge's few ms do not matter.
-            exact = field.metric.instrument is COUNTER and abs(at - batch.at) < _LATE
             batch.add(field.metric, self.entity, value, *field.labels, at=at if exact else None)
 
-    def _read_instead(self, batch: Batch, have: set[fields.Field]) -> None:
+    def _read_instead(self, batch: Batch, have: Set[fields.Field]) -> None:
         def instead(field: fields.Field, call: Callable[..., Any], *args: object) -> None:
             if field not in have:
                 value = self.calls.ask(call, *args)
@@ -158,11 +196,11 @@ class Device:
         if fields.ENERGY_SCOPED not in have:
             instead(fields.ENERGY, pynvml.nvmlDeviceGetTotalEnergyConsumption)
         instead(fields.POWER_LIMIT, pynvml.nvmlDeviceGetEnforcedPowerLimit)
-        if not have.intersection((fields.POWER_INSTANT, fields.POWER_AVERAGE)):
+        if not have & {fields.POWER_INSTANT, fields.POWER_AVERAGE}:
             power = fields.POWER_AVERAGE if self._power_is_average() else fields.POWER_INSTANT
             instead(power, pynvml.nvmlDeviceGetPowerUsage)
         for field, policy in _VIOLATIONS:
-            if not have.intersection(fields.REDUNDANT.get(field, ())):
+            if not {other.id for other in have}.intersection(fields.REDUNDANT.get(field.id, ())):
                 instead(field, pynvml.nvmlDeviceGetViolationStatus, policy)
 
     def _power_is_average(self) -> bool:
@@ -178,6 +216,8 @@ class Device:
         if celsius is None:
             celsius = ask(pynvml.nvmlDeviceGetTemperature, pynvml.NVML_TEMPERATURE_GPU)
         batch.add(gpu.TEMPERATURE, entity, celsius)
+        highest = ask(pynvml.nvmlDeviceGetTemperatureV, pynvml.NVML_TEMPERATURE_GPU_MAX, new=True)
+        batch.add(gpu.TEMPERATURE_HIGHEST, entity, highest)
         batch.add(gpu.TEMPERATURE_MARGIN, entity, ask(pynvml.nvmlDeviceGetMarginTemperature))
         for domain, clock in _CLOCKS:
             batch.add(gpu.CLOCK, entity, _hertz(ask(pynvml.nvmlDeviceGetClockInfo, clock)), domain)
@@ -203,12 +243,14 @@ class Device:
     def _read_facts(self, driver: str) -> None:
         ask = self.calls.ask
         pci = ask(pynvml.nvmlDeviceGetPciInfo)
+        serial = ask(pynvml.nvmlDeviceGetSerial) or ""
+        self._board = serial or self.entity.key[-1]
         self._keep(
             gpu.INFO,
             1.0,
             str(self.index),
             ask(pynvml.nvmlDeviceGetName) or "",
-            ask(pynvml.nvmlDeviceGetSerial) or "",
+            serial,
             _bus_id(pci.busId) if pci else "",
             driver,
             ask(pynvml.nvmlDeviceGetVbiosVersion) or "",
@@ -223,8 +265,8 @@ class Device:
         self._reasons = -1 if supported is None else supported
 
     def _read_processes(self, now: float) -> None:
-        found = self._processes.read()
         self._pids = []
+        found = None if self._slices else self._processes.read()  # theirs are told by slice
         if found is None:
             return
         self._keep(gpu.PROCESSES, float(len(found)), at=now)
@@ -237,7 +279,7 @@ class Device:
     def _keep(
         self, metric: Metric, value: float | None, *labels: str, at: float | None = None
     ) -> None:
-        self._kept.append(_Sample(metric, value, labels, at))
+        self._kept.append(Sample(metric, self.entity, value, labels, at))
 
 
 def _hertz(megahertz: int | None) -> float | None:

@@ -14,14 +14,15 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field, PrivateAttr
 
-from collector.batch import Batch
-from collector.catalog import gpu
+from collector.batch import Batch, Event, Severity
+from collector.catalog import gpu, mig, nvlink
 from collector.childmain import doing
 from collector.metric import Metric
 from collector.plugin import Plugin
 
 if TYPE_CHECKING:
     from plugins.gpu._nvml_device import Device
+    from plugins.gpu._nvml_events import Xids
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +45,10 @@ class Nvml(Plugin):
 
     driver_bound: ClassVar[bool] = True
     metrics: ClassVar[tuple[Metric, ...]] = tuple(
-        value for value in vars(gpu).values() if isinstance(value, Metric)
+        value
+        for catalog in (gpu, mig, nvlink)
+        for value in vars(catalog).values()
+        if isinstance(value, Metric)
     )
 
     interval: float = Field(default=1.0, gt=0, description="Seconds between two polls.")
@@ -55,11 +59,19 @@ class Nvml(Plugin):
         "limits, names. NVML serialises callers, so dear calls slow down the workload.",
     )
 
+    gpm: bool = Field(
+        default=True,
+        description="Read the counters of SMs, pipes and links (GPM, Hopper and later) with every "
+        "poll. They do not get into the way of profilers.",
+    )
+
     _nvml: Any = PrivateAttr(default=None)
     _driver: str = PrivateAttr(default="")
     _devices: dict[str, Device] = PrivateAttr(default_factory=dict)
     _unlisted: dict[int, Exception] = PrivateAttr(default_factory=dict)
     _count: int = PrivateAttr(default=-1)
+    _expected: int = PrivateAttr(default=0)
+    _xids: Xids | None = PrivateAttr(default=None)
     _slow_due: float = PrivateAttr(default=0.0)
 
     @classmethod
@@ -115,17 +127,29 @@ class Nvml(Plugin):
             self._list(count, batch)
             self._slow_due = batch.at + self.slow_interval
             slow = True
-        batch.add(gpu.COUNT, batch.host, float(count))
+        if self._xids is not None:
+            self._xids.read(batch)
         for index, error in self._unlisted.items():
             batch.failed(None, type(error)(f"GPU with index {index}: {error}"))
+        boards: set[str] = set()
         for device in self._devices.values():
             try:
-                device.read(batch, self._driver, slow=slow)
+                device.read(batch, self._driver, boards, slow=slow)
+                device.lost = False
             except GoneError as error:
                 batch.failed(device.entity, error)
+                self._lose(device, str(error), batch)
+        answering = sum(not device.lost for device in self._devices.values())
+        self._expected = max(self._expected, count)
+        batch.add(gpu.COUNT, batch.host, float(answering))
+        batch.add(gpu.COUNT_EXPECTED, batch.host, float(self._expected))
 
     def close(self) -> None:
-        """End NVML."""
+        """Free what was taken, then end NVML."""
+        for device in self._devices.values():
+            device.close()
+        if self._xids is not None:
+            self._xids.close()
         if self._nvml is not None:
             self._nvml.nvmlShutdown()
             self._nvml = None
@@ -153,6 +177,7 @@ class Nvml(Plugin):
         """Find the GPUs that are there; those that stay keep what is known of them."""
         from plugins.gpu._nvml_calls import NvmlError
         from plugins.gpu._nvml_device import Device
+        from plugins.gpu._nvml_events import Xids
 
         by_index = {device.index: device for device in self._devices.values()}
         devices: dict[str, Device] = {}
@@ -172,10 +197,20 @@ class Nvml(Plugin):
                 continue
             device = self._devices.get(uuid)
             if device is None:
-                device = Device(handle, index, uuid, batch.host, time.time())
+                device = Device(handle, index, uuid, batch.host, time.time(), gpm=self.gpm)
             device.index, device.calls.handle = index, handle
             devices[uuid] = device
         for uuid in self._devices.keys() - devices.keys():
-            log.warning("%s is no longer among the GPUs that the driver lists", uuid)
+            self._lose(self._devices[uuid], "the driver does not list it any more", batch)
+            self._devices[uuid].close()
         self._devices = devices
         self._count = count
+        self._xids = self._xids or Xids()
+        self._xids.watch([(one.calls.handle, one.entity) for one in devices.values()], batch)
+
+    def _lose(self, device: Device, why: str, batch: Batch) -> None:
+        """Say once that a GPU is gone."""
+        if not device.lost:
+            device.lost = True
+            log.warning("%s is lost: %s", device.entity, why)
+            batch.event(Event("gpu.lost", device.entity, batch.at, Severity.FATAL, why))

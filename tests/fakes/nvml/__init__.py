@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-SOURCE = Path(__file__).with_name("nvml.c")
+SOURCES = sorted(Path(__file__).parent.glob("*.c"))
 LIBRARY = "libnvidia-ml.so.1"
 SCENARIO = "W2T_FAKE_NVML"  # the environment variable that names the scenario's file
 
@@ -33,7 +33,8 @@ def build(folder: Path, *, old: bool = False) -> Path:
     options = ["-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC"]
     output = ["-fvisibility=hidden", f"-Wl,-soname,{LIBRARY}", "-o", str(folder / LIBRARY)]
     subprocess.run(
-        [compiler, *options, *(["-DOLD_DRIVER"] if old else []), *output, str(SOURCE)], check=True
+        [compiler, *options, *(["-DOLD_DRIVER"] if old else []), *output, *map(str, SOURCES)],
+        check=True,
     )
     return folder
 
@@ -44,7 +45,7 @@ def environment(library: Path, scenario: Path) -> dict[str, str]:
 
 
 class Scenario:
-    """What the library answers, as nvml.c describes it; `write` puts it into force at once.
+    """What the library answers, as fake.h describes it; `write` puts it into force at once.
 
     Args:
         path: The file.

@@ -5,93 +5,18 @@ import os
 import subprocess
 import sys
 import time
-import xml.etree.ElementTree as ET
 from collections import Counter
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from collector.batch import Batch
 from collector.child import Child, ChildError
-from collector.entity import Entity, Kind
-from collector.export.prometheus import Page
-from collector.plugin import load
-from collector.store import Store
+from collector.entity import Kind
 from plugins.gpu import nvml as plugin
 from plugins.gpu.nvml import Nvml
-from tests.data import data
-from tests.fakes import nvml
-from tests.fakes.nvml import Scenario, uuid
-
-HOST = Kind.HOST("node1")
-MIB = 1 << 20
-
-
-@pytest.fixture(scope="session")
-def library(tmp_path_factory):
-    return nvml.build(tmp_path_factory.mktemp("nvml"))
-
-
-@pytest.fixture(scope="session")
-def old_library(tmp_path_factory):
-    return nvml.build(tmp_path_factory.mktemp("nvml-old"), old=True)
-
-
-@pytest.fixture
-def scenario(library, tmp_path, monkeypatch):
-    """A scenario that children started in this test will follow; in force once written."""
-    load("nvml")  # as the daemon has done before its loop runs
-    scenario = Scenario(tmp_path / "scenario.conf")
-    for name, value in nvml.environment(library, scenario.path).items():
-        monkeypatch.setenv(name, value)
-    return scenario
-
-
-def run(*steps, config=None):
-    """Poll once for each step; a step is called before its poll. Polls are 10 s apart.
-
-    Returns:
-        The batches, with an error in place of one where the poll raised.
-    """
-
-    async def go():
-        child = Child("nvml", config or {}, HOST)
-        now = time.time()
-        found: list[Any] = []
-        for number, step in enumerate(steps):
-            await asyncio.to_thread(step)
-            batch = Batch(HOST, now + 10 * number, Nvml.metrics)
-            try:
-                async with asyncio.timeout(30):
-                    await child.poll(batch)
-            except ChildError as error:
-                found.append(error)
-            else:
-                found.append(batch)
-        await child.close()
-        return found
-
-    return asyncio.run(go())
-
-
-def poll(scenario, **config) -> Batch:
-    (batch,) = run(scenario.write, config=config)
-    if isinstance(batch, Exception):
-        raise batch
-    assert isinstance(batch, Batch)
-    assert len(set(batch.keys)) == len(batch.keys), "a series twice in one poll"
-    return batch
-
-
-def values(batch, slot=0) -> dict[Any, float]:
-    """The samples of one GPU: by metric name, or by name and labels where there are some."""
-    entity = Kind.GPU("node1", uuid(slot))
-    return {
-        (key.metric.name, *key.labels) if key.labels else key.metric.name: value
-        for key, value in zip(batch.keys, batch.values, strict=True)
-        if key.entity == entity
-    }
+from tests.fakes.nvml import uuid
+from tests.plugins.gpu.gpus import HOST, MIB, of, poll, run, values
 
 
 def test_every_reading_is_in_base_units(scenario):
@@ -146,6 +71,7 @@ def test_every_reading_is_in_base_units(scenario):
         "gpu.processes": 1.0,
         ("gpu.process.memory", "4242"): 900.0 * MIB,
         ("gpu.process.utilization", "4242"): 0.8,
+        "gpu.query.time": 27 * 3e-6,
         (
             "gpu.info",
             "0",
@@ -168,8 +94,7 @@ def test_links_and_count(scenario):
         (f"gpu:node1/{uuid(1)}", "host:node1", 1.0),
         ("process:node1/77", f"gpu:node1/{uuid(1)}", 1.0),
     ]
-    assert batch.values[0] == 2.0
-    assert batch.keys[0].metric.name == "host.gpus"
+    assert of(batch, HOST) == {"host.gpus": 2.0, "host.gpus.expected": 2.0}
 
 
 def test_what_is_not_supported_is_absent(scenario):
@@ -302,7 +227,7 @@ def test_gpus_come_and_go(scenario):
         scenario.write()
 
     _, one, two = run(scenario.write, remove, add)
-    assert one.values[0] == 1.0
+    assert of(one, HOST) == {"host.gpus": 1.0, "host.gpus.expected": 2.0}
     assert values(one, 0) == {}
     assert values(one, 1)["gpu.power"] == 68.92
     assert next(key for key in values(one, 1) if key[0] == "gpu.info")[1] == "0", "its new index"
@@ -311,11 +236,12 @@ def test_gpus_come_and_go(scenario):
     assert one.errors == two.errors == []
 
 
-def test_both_gpus_of_a_board_report_its_module(scenario):
+def test_the_module_of_two_gpus_counts_once(scenario):
     for slot in (0, 1):
         scenario.gpu(slot, **{"field.186.1": 467680, "serial": "1650000000001"})
     batch = poll(scenario)
-    assert [values(batch, slot)["gpu.module.power"] for slot in (0, 1)] == [467.68, 467.68]
+    assert values(batch, 0)["gpu.module.power"] == 467.68
+    assert "gpu.module.power" not in values(batch, 1)
     assert [values(batch, slot)["gpu.power"] for slot in (0, 1)] == [68.92, 68.92]
 
 
@@ -506,22 +432,6 @@ def test_detect(monkeypatch, tmp_path):
     assert Nvml.detect() == [{}]
 
 
-BOARDS = ("a100", "b200", "gb200", "h100", "t4")
-
-
-CASES = sorted((Path(__file__).parents[2] / "recorded" / "nvml").iterdir())
-
-
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_recorded_case(scenario, case):
-    scenario.path = case / "input" / "scenario.conf"
-    os.environ[nvml.SCENARIO] = str(scenario.path)  # the fixture puts it back
-    (batch,) = run(lambda: None)
-    store = Store()
-    store.write(batch, "nvml", 30.0)
-    assert Page(store).render(time.time()).decode() == (case / "expected.prom").read_text()
-
-
 def test_a_recording_replays(scenario, tmp_path):
     """What `w2t record` saves makes the same samples again."""
     scenario.gpu(0, **{"field.82": "error 999", "field.74": 7015662857123, "margin": -3})
@@ -539,152 +449,3 @@ def test_a_recording_replays(scenario, tmp_path):
     assert replayed.keys == original.keys
     assert replayed.values == original.values
     assert list(map(str, replayed.errors)) == list(map(str, original.errors))
-
-
-# nvidia-smi's names of the clocks event reasons, in the order of their bits, and ours.
-_REASONS = (
-    ("gpu_idle", "gpu_idle"),
-    ("applications_clocks_setting", "applications_clocks_setting"),
-    ("sw_power_cap", "sw_power_cap"),
-    ("hw_slowdown", "hw_slowdown"),
-    ("sync_boost", "sync_boost"),
-    ("sw_thermal_slowdown", "sw_thermal_slowdown"),
-    ("hw_thermal_slowdown", "hw_thermal_slowdown"),
-    ("hw_power_brake_slowdown", "hw_power_brake_slowdown"),
-    ("display_clocks_setting", "display_clock_setting"),
-)
-
-
-def _figure(gpu: ET.Element, path: str) -> float | None:
-    """A figure of nvidia-smi, without its unit; None where it says that there is none."""
-    number, _, unit = (gpu.findtext(path) or "N/A").strip().partition(" ")
-    return float(number) if unit in ("W", "C", "MHz", "MiB", "%", "us") else None
-
-
-# nvidia-smi's element; the scenario's key and units of it in one of nvidia-smi's; the sample and
-# units of nvidia-smi in one of it.
-_FIGURES: list[tuple[str, str, float, object, float]] = [
-    ("gpu_power_readings/instant_power_draw", "field.186", 1e3, "gpu.power", 1),
-    ("gpu_power_readings/average_power_draw", "field.185", 1e3, "gpu.power.average", 1),
-    ("gpu_power_readings/current_power_limit", "field.190", 1e3, "gpu.power.limit", 1),
-    ("module_power_readings/instant_power_draw", "field.186.1", 1e3, "gpu.module.power", 1),
-    ("gpu_memory_power_readings/average_power_draw", "field.185.2", 1e3, "gpu.memory.power", 1),
-    *(
-        (
-            f"gpu_power_readings/{name}_power_limit",
-            f"field.{id_}",
-            1e3,
-            ("gpu.power.limit.setting", name),
-            1,
-        )
-        for id_, name in ((187, "min"), (188, "max"), (189, "default"), (192, "requested"))
-    ),
-    ("temperature/gpu_temp", "temperature", 1, "gpu.temperature", 1),
-    ("temperature/memory_temp", "field.82", 1, "gpu.memory.temperature", 1),
-    ("temperature/gpu_temp_tlimit", "margin", 1, "gpu.temperature.margin", 1),
-    *(
-        (
-            f"temperature/gpu_temp_{tag}_threshold",
-            f"threshold.{type_}",
-            1,
-            ("gpu.temperature.limit", name),
-            1,
-        )
-        for type_, (tag, name) in enumerate(
-            (("max", "shutdown"), ("slow", "slowdown"), ("max_mem", "memory"), ("max_gpu", "gpu"))
-        )
-    ),
-    *(
-        (
-            f"temperature/gpu_temp_{tag}_tlimit_threshold",
-            f"field.{193 + type_}",
-            1,
-            ("gpu.temperature.margin.limit", name),
-            1,
-        )
-        for type_, (tag, name) in enumerate(
-            (("max", "shutdown"), ("slow", "slowdown"), ("max_mem", "memory"), ("max_gpu", "gpu"))
-        )
-    ),
-    *(
-        (f"{where}/{tag}_clock", f"{key}.{type_}", 1, (metric, name), 1e-6)
-        for where, key, metric in (
-            ("clocks", "clock", "gpu.clock"),
-            ("max_clocks", "clock_max", "gpu.clock.limit"),
-        )
-        for type_, (tag, name) in enumerate(
-            (("graphics", "graphics"), ("sm", "sm"), ("mem", "memory"))
-        )
-    ),
-    *(
-        (
-            f"clocks_event_reasons_counters/clocks_event_reasons_counters_{tag}",
-            f"field.{id_}",
-            1e3,
-            ("gpu.throttle.time", name),
-            1e6,
-        )
-        for id_, tag, name in (
-            (74, "sw_power_cap", "sw_power_cap"),
-            (76, "sync_boost", "sync_boost"),
-            (269, "sw_therm_slowdown", "sw_thermal_slowdown"),
-            (270, "hw_therm_slowdown", "hw_thermal_slowdown"),
-            (271, "hw_power_brake", "hw_power_brake_slowdown"),
-        )
-    ),
-    ("fb_memory_usage/total", "memory.total", MIB, "gpu.memory.limit", 1 / MIB),
-    ("fb_memory_usage/reserved", "memory.reserved", MIB, "gpu.memory.reserved", 1 / MIB),
-    ("fb_memory_usage/used", "memory.used", MIB, "gpu.memory.used", 1 / MIB),
-    ("utilization/gpu_util", "utilization.gpu", 1, "gpu.utilization", 1e-2),
-    ("utilization/memory_util", "utilization.memory", 1, "gpu.memory.utilization", 1e-2),
-]
-
-
-@pytest.mark.parametrize("board", BOARDS)
-def test_the_figures_of_real_boards(scenario, board):
-    root = ET.parse(data(f"nvml/nvidia_smi_xml/hardware/qx-{board}.xml")).getroot()
-    scenario.set("driver", root.findtext("driver_version"))
-    expected: dict[Entity, dict[Any, float]] = {}
-    for slot, xml in enumerate(root.findall("gpu")):
-        entity = Kind.GPU("node1", xml.findtext("uuid") or "")
-        expected[entity] = known = {}
-        for key, tag in (
-            ("uuid", "uuid"),
-            ("name", "product_name"),
-            ("serial", "serial"),
-            ("vbios", "vbios_version"),
-            ("bus_id", "pci/pci_bus_id"),
-        ):
-            scenario.set(f"gpu.{slot}.{key}", xml.findtext(tag))
-        for tag, key, times, sample, per in _FIGURES:
-            figure = _figure(xml, tag)
-            if figure is not None:
-                scenario.set(f"gpu.{slot}.{key}", round(figure * times))
-                known[sample] = figure / per if per >= 1 else figure * round(1 / per)
-        reasons = xml.find("clocks_event_reasons")
-        assert reasons is not None
-        mask = 0
-        for bit, (tag, name) in enumerate(_REASONS):
-            active = reasons.findtext(f"clocks_event_reason_{tag}") == "Active"
-            mask |= active << bit
-            known["gpu.throttle.active", name] = float(active)
-        scenario.set(f"gpu.{slot}.reasons", mask)
-        known[
-            "gpu.info",
-            str(slot),
-            xml.findtext("product_name"),
-            xml.findtext("serial"),
-            (xml.findtext("pci/pci_bus_id") or "")[4:].lower(),
-            root.findtext("driver_version"),
-            xml.findtext("vbios_version"),
-        ] = 1.0
-    batch = poll(scenario)
-    found: dict[Entity, dict[Any, float]] = {entity: {} for entity in expected}
-    for series, value in zip(batch.keys[1:], batch.values[1:], strict=True):
-        sample = (series.metric.name, *series.labels) if series.labels else series.metric.name
-        found[series.entity][sample] = value
-    assert batch.errors == []
-    for entity, known in expected.items():
-        assert found[entity].keys() - {"gpu.processes"} == known.keys()
-        for figure_of, value in known.items():
-            assert found[entity][figure_of] == pytest.approx(value, rel=1e-12), figure_of
