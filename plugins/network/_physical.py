@@ -24,7 +24,9 @@ def chosen(files: Files, include: Sequence[str], exclude: Sequence[str]) -> list
         if not any(fnmatchcase(name, pattern) for pattern in exclude)
     ]
     if include:
-        return [name for name in names if any(fnmatchcase(name, one) for one in include)]
+        names = [name for name in names if any(fnmatchcase(name, one) for one in include)]
+        # `bonding_masters` stands among them and is a file.
+        return [name for name in names if (files.root / FOLDER / name).is_dir()]
     return [name for name in names if (files.root / FOLDER / name / "device").exists()]
 
 
