@@ -2,8 +2,9 @@
 
 The rules, which docs/attribution.md explains:
 
-- A host's energy is what its outlets gave (`basis="pdu"`), or else the sum of the parts that can
-  be read: RAPL packages, their memory, GPUs (`basis="components"`).
+- A host's energy is what its outlets gave (`basis="pdu"`), or else what its own meter says
+  (`basis="bmc"`), or else the sum of the parts that can be read: processors, their memory, GPUs
+  (`basis="components"`).
 - The host's energy goes to its GPUs in proportion to what each took itself, so that processors,
   fans and power supplies are paid for by what keeps them busy.
 - A GPU's part goes to engines by their processes' use of the GPU.
@@ -17,19 +18,21 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Hashable, Iterable, Mapping
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 import numpy as np
 
 from collector.attribution.curve import MAX_GAP
 from collector.attribution.feeds import Feeds
+from collector.attribution.hosts import Step, by_components, by_gpu, by_own_meter
 from collector.attribution.meters import Meters
 from collector.attribution.spend import Served, Spend
 from collector.attribution.totals import Totals
 from collector.batch import Batch, Call
 from collector.catalog import attribution as derived
-from collector.catalog import gpu, power, serving
+from collector.catalog import gpu, serving
 from collector.entity import Entity, Kind
+from collector.history import Floats
 from collector.metric import Metric
 from collector.settings import Attribution as Settings
 from collector.store import Store
@@ -39,16 +42,7 @@ K = TypeVar("K", bound=Hashable)
 Tokens = dict[str, dict[str, float]]  # by model: output, prompt, computed
 
 METRICS = frozenset(value for value in vars(derived).values() if isinstance(value, Metric))
-_BASES = ("pdu", "components")
-_RAPL_DOMAINS = ("package", "dram")  # the other domains lie within a package
-
-
-class _Step(NamedTuple):
-    """The time that a step accounts for, in seconds since the epoch."""
-
-    start: float
-    end: float
-    now: float
+_BASES = ("pdu", "bmc", "components")  # the best first
 
 
 class Attribution:
@@ -96,36 +90,40 @@ class Attribution:
             self._meters.restart()
             self._feeds.restart()
             self._end = None
-        end = min(self._meters.feed(now), self._feeds.feed(now))
+        end = self._feeds.feed(now)
+        end = min(end, self._meters.feed(now, self._feeds.fed_hosts(end)))
         if self._end is None:
             self._end = end
         if end > self._end:
-            self._account(_Step(self._end, end, now))
+            self._account(Step(self._end, end, now))
             self._end = end
         batch = Batch(self._host, now, METRICS, self._store.index)
         self._add(batch, self._end)
         self._spend.add(batch, self._end)
         return batch
 
-    def _account(self, step: _Step) -> None:
-        gpus = self._gpus_by_host(step)
-        inside = {
-            self._hosts.row(host): joules
-            for host, joules in self._by_components(step, gpus).items()
-        }
-        by_outlets = self._feeds.divide(step.start, step.end)
-        by_components = np.full(len(self._hosts), np.nan)
-        by_components[list(inside)] = list(inside.values())
-        by_components[~np.isnan(by_outlets)] = np.nan
-        for basis, joules in zip(_BASES, (by_outlets, by_components), strict=True):
+    def _account(self, step: Step) -> None:
+        gpus = by_gpu(self._meters, step)
+        inside = [
+            self._column(by_own_meter(self._meters, step)),
+            self._column(by_components(self._meters, step, gpus)),
+        ]
+        size = len(self._hosts)  # with the rows that were new
+        left, metered = np.full(size, np.nan), np.zeros(size, np.bool_)
+        for basis, joules in zip(
+            _BASES, (self._feeds.divide(step.start, step.end), *inside), strict=True
+        ):
+            joules = np.append(joules, np.full(size - len(joules), np.nan))
+            joules[~np.isnan(left)] = np.nan  # a better basis tells
+            left = np.where(np.isnan(left), joules, left)
+            metered |= ~np.isnan(joules) & (basis != "components")
             self._hosts.add(joules, derived.HOST_ENERGY, basis)
             self._hosts.put(joules / (step.end - step.start), derived.HOST_POWER, basis)
-        left = np.where(np.isnan(by_outlets), by_components, by_outlets)
         tokens = self._tokens(step)
         served: dict[Served, float] = defaultdict(float)
         for host, devices in gpus.items():
             row = self._hosts.row(host)
-            away = {} if np.isnan(by_outlets[row]) else self._away(host, devices, step)
+            away = self._away(host, devices, step) if metered[row] else {}
             parts = _divide(float(left[row]), devices | away)
             left[row] = sum(parts[device] for device in away)
             for device in devices:
@@ -144,8 +142,15 @@ class Attribution:
             )
         self._spend.settle(step.end)
 
+    def _column(self, amounts: Mapping[Entity, float]) -> Floats:
+        """Give amounts of hosts by row, NaN of the others."""
+        rows = [self._hosts.row(host) for host in amounts]
+        column = np.full(len(self._hosts), np.nan)
+        column[rows] = list(amounts.values())
+        return column
+
     def _away(
-        self, host: Entity, devices: Mapping[Entity, float], step: _Step
+        self, host: Entity, devices: Mapping[Entity, float], step: Step
     ) -> dict[Entity, float]:
         """Joules that GPUs which cannot be read now would take, as they last did.
 
@@ -164,30 +169,8 @@ class Attribution:
             if device not in devices
         }
 
-    def _by_components(
-        self, step: _Step, gpus: Mapping[Entity, Mapping[Entity, float]]
-    ) -> dict[Entity, float]:
-        """Joules of the hosts as the sum of what can be read inside them."""
-        hosts: dict[Entity, float] = defaultdict(float)
-        for host, devices in gpus.items():
-            hosts[host] += sum(devices.values())
-        for key in self._meters.live(power.CPU_ENERGY, step.now):
-            if key.labels[0] in _RAPL_DOMAINS:
-                joules = self._meters.between(*step[:2], *key[:2], *key.labels)
-                hosts[Kind.HOST(key.entity.key[0])] += joules or 0.0
-        return hosts
-
-    def _gpus_by_host(self, step: _Step) -> dict[Entity, dict[Entity, float]]:
-        """Joules that each GPU took itself: its energy counter, else its integrated power."""
-        hosts: dict[Entity, dict[Entity, float]] = defaultdict(dict)
-        for metric in (gpu.POWER, gpu.ENERGY):
-            for key in self._meters.live(metric, step.now):
-                joules = self._meters.between(*step[:2], metric, key.entity) or 0.0
-                hosts[Kind.HOST(key.entity.key[0])][key.entity] = joules
-        return hosts
-
     def _serve(
-        self, device: Entity, joules: float, tokens: Mapping[Entity, Tokens], step: _Step
+        self, device: Entity, joules: float, tokens: Mapping[Entity, Tokens], step: Step
     ) -> dict[Served, float]:
         """Divide a GPU's energy among the engines and models that used it."""
         shares: dict[Entity | None, float] = defaultdict(float)  # None: no engine
@@ -209,7 +192,7 @@ class Attribution:
                 handed |= {(user, model): energy for model, energy in _divide(part, work).items()}
         return handed
 
-    def _use(self, device: Entity, step: _Step) -> dict[Entity, float]:
+    def _use(self, device: Entity, step: Step) -> dict[Entity, float]:
         """How much of a GPU each of its processes uses; all the same where that is not known."""
         links = self._topology.children(device, Kind.PROCESS, step.end)
         used = {
@@ -221,7 +204,7 @@ class Attribution:
         }
         return used if any(used.values()) else {link.child: 1.0 for link in links}
 
-    def _tokens(self, step: _Step) -> dict[Entity, Tokens]:
+    def _tokens(self, step: Step) -> dict[Entity, Tokens]:
         """What each engine did in the step."""
         found: dict[Entity, Tokens] = defaultdict(dict)
         for key in self._meters.live(serving.GENERATION_TOKENS, step.now):

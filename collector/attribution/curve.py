@@ -6,6 +6,7 @@ from bisect import bisect_right
 from collections import deque
 
 MAX_GAP = 60.0  # seconds over which a gauge is integrated at least; longer gaps stay gaps
+_MOST = 10_000.0  # W of one GPU; where another source takes over, a counter can seem to rise more
 
 
 class Curve:
@@ -17,7 +18,7 @@ class Curve:
         span: Seconds for which the past is kept.
     """
 
-    __slots__ = ("_integrate", "_span", "_times", "_totals", "_value", "whole_since")
+    __slots__ = ("_integrate", "_source", "_span", "_times", "_totals", "_value", "whole_since")
 
     def __init__(self, *, integrate: bool, span: float = 900.0) -> None:
         self._integrate = integrate
@@ -25,6 +26,7 @@ class Curve:
         self._times: deque[float] = deque()
         self._totals: deque[float] = deque()
         self._value = 0.0
+        self._source: float | None = None
         self.whole_since = float("-inf")
         """Since when the readings come without a gap; what a counter rose by over one is known,
         but not when."""
@@ -34,11 +36,14 @@ class Curve:
         """Seconds since the epoch up to which the curve is known."""
         return self._times[-1] if self._times else float("-inf")
 
-    def feed(self, at: float, value: float, gap: float = MAX_GAP) -> None:
+    def feed(
+        self, at: float, value: float, gap: float = MAX_GAP, source: float | None = None
+    ) -> None:
         """Take a reading that was true at `at`; one that is not newer is left out.
 
         Over more than `gap` seconds since the reading before, a rate is not integrated. A rate
-        below zero (an outlet's meter without load) counts as zero: an amount never falls.
+        below zero (an outlet's meter without load) counts as zero: an amount never falls. A counter
+        goes on from one `source` to another if that is plausible, else it begins anew.
         """
         if at <= self.end:
             return
@@ -53,8 +58,13 @@ class Curve:
         else:
             # A counter that fell was reset: what it shows was counted since.
             rise = value - self._value
-            total = self._totals[-1] + (rise if rise >= 0 else value)
+            if source == self._source:
+                rise = rise if rise >= 0 else value
+            elif not 0 <= rise <= _MOST * (at - self.end):
+                rise, self.whole_since = 0.0, at
+            total = self._totals[-1] + rise
         self._value = value
+        self._source = source
         self._times.append(at)
         self._totals.append(total)
         while len(self._times) > 2 and self._times[1] < at - self._span:

@@ -106,12 +106,10 @@ class Feeds:
             Joules of the hosts all of whose feeds are metered, by row; NaN of the others.
         """
         joules = np.where(self._live, self._between(start, end), 0.0)
-        holds = (self._links.since <= end) & (end < self._links.until)
-        outlet, host, share = (column[holds] for column in self._links[:3])
+        outlet, host, share = self._holding(end)
         share = share / np.maximum(np.bincount(outlet, share), 1.0)[outlet]
         size = len(self._hosts)
-        fed = np.bincount(host, minlength=size) > 0
-        fed[host[~np.append(self._live, False)[outlet]]] = False
+        fed = self._fed(outlet, host)
         taken = fed[host]
         outlet, host = outlet[taken], host[taken]
         parts = joules[outlet] * share[taken]
@@ -124,6 +122,21 @@ class Feeds:
         self._pdus.add(given, derived.PDU_OUTLETS_ENERGY)
         self._pdus.add(left, derived.PDU_ENERGY_UNATTRIBUTED)
         return np.where(fed, np.bincount(host, parts, size), np.nan)
+
+    def fed_hosts(self, end: float) -> set[str]:
+        """Name the hosts all of whose feeds are metered, as the links are at that time."""
+        outlet, host, _ = self._holding(end)
+        return self._hosts.names(np.flatnonzero(self._fed(outlet, host)))
+
+    def _holding(self, end: float) -> tuple[Rows, Rows, Floats]:
+        """Outlets, hosts and shares of the links that hold at a time."""
+        holds = (self._links.since <= end) & (end < self._links.until)
+        return self._links.outlet[holds], self._links.host[holds], self._links.share[holds]
+
+    def _fed(self, outlet: Rows, host: Rows) -> NDArray[np.bool_]:
+        fed = np.bincount(host, minlength=len(self._hosts)) > 0
+        fed[host[~np.append(self._live, False)[outlet]]] = False
+        return fed
 
     def _between(self, start: float, end: float) -> Floats:
         """Joules of each outlet between two times; what is not needed after that is forgotten."""

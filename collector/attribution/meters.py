@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Container
 
 from collector.attribution.curve import MAX_GAP, Curve
 from collector.batch import SeriesKey
@@ -12,9 +13,12 @@ from collector.metric import COUNTER, Metric
 from collector.store import FUTURE, Store
 
 METERED = (
+    power.HOST_INPUT_POWER,
     power.CPU_ENERGY,
+    power.CPU_POWER,
     gpu.ENERGY,
     gpu.POWER,
+    gpu.POWER_AVERAGE,
     serving.GENERATION_TOKENS,
     serving.PROMPT_TOKENS,
     serving.PROMPT_TOKENS_COMPUTED,
@@ -34,8 +38,13 @@ class Meters:
         self._span = span
         self._curves: dict[SeriesKey, Curve] = {}
 
-    def feed(self, now: float) -> float:
+    def feed(self, now: float, fed: Container[str] = ()) -> float:
         """Take the latest readings.
+
+        Args:
+            now: Seconds since the epoch.
+            fed: Names of the hosts whose outlets tell all, so that no meter of their own, which may
+                be read rarely, is waited for.
 
         Returns:
             The time up to which all live series are known, in seconds since the epoch; what is
@@ -56,7 +65,9 @@ class Meters:
                     if metric.instrument is not COUNTER:
                         # A source that is polled rarely has gaps that are none.
                         gap = max(MAX_GAP, gap)
-                    curve.feed(at, float(self._store.value[row]), gap)
+                    curve.feed(at, float(self._store.value[row]), gap, float(self._store.rank[row]))
+                    if metric is power.HOST_INPUT_POWER and key.entity.key[0] in fed:
+                        continue
                     if curve.end > now - self._span:  # a time that stands still stops nothing
                         known = min(known, curve.end)
         self._curves = live

@@ -42,6 +42,11 @@ class Totals:
                 keys.append(SeriesKey(metric, entity, labels))
         return row
 
+    def names(self, rows: NDArray[np.int64]) -> set[str]:
+        """Give the first part of the keys of the entities in some rows."""
+        entities = list(self._rows) if rows.size else []
+        return {entities[row].key[0] for row in rows.tolist()}
+
     def put(self, amounts: Floats, metric: Metric, *labels: str) -> None:
         """Set a column's values; what had one and has none now is published as ended, by NaN."""
         old = self._values[metric, labels]

@@ -27,7 +27,7 @@ HOST_POWER = Metric(
     GAUGE,
     "W",
     Kind.HOST,
-    "Power of the host by the best meter there is; basis says which: pdu, components.",
+    "Power of the host by the best meter there is; basis says which: pdu, bmc, components.",
     ("basis",),
 )
 HOST_ENERGY = Metric(

@@ -19,9 +19,12 @@ HOST = Kind.HOST("node1")
 START = 1_700_000_000.0
 EVERYTHING = (
     power.OUTLET_POWER,
+    power.HOST_INPUT_POWER,
     power.CPU_ENERGY,
+    power.CPU_POWER,
     gpu.ENERGY,
     gpu.POWER,
+    gpu.POWER_AVERAGE,
     gpu.PROCESS_UTILIZATION,
     serving.GENERATION_TOKENS,
     serving.PROMPT_TOKENS,
