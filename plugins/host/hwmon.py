@@ -23,6 +23,12 @@ _VALUE = re.compile(r"(temp|fan|in|curr|power|energy)\d+_(input|average)")
 _PCI = re.compile(r"[0-9a-f]{4,}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]")
 _ENUMERATED = re.compile(r"[a-z]+\d+")
 
+_ACPI_METER = "power_meter"  # drivers/hwmon/acpi_power_meter.c
+# NVIDIA Grace names its meters so (Grace Performance Tuning Guide, Power Telemetry).
+_GRACE = re.compile(r"(Module|Grace|CPU|SysIO) Power Socket (\d+)")
+# An ACPI meter without a name, or with one of these in it, measures what the machine takes in.
+_WHOLE = re.compile(r"|.*\b(?:chassis|node|platform|server|system|total)\b.*", re.IGNORECASE)
+
 
 class _Quantity(NamedTuple):
     """What an attribute is: its metric, units per base unit, and what a working sensor can read."""
@@ -60,13 +66,16 @@ class Hwmon(Plugin):
     """Reads each sensor of each hwmon chip.
 
     A sensor's `hw.id` is made of its device's address, not of `hwmonN`, which differs from boot to
-    boot. Power meters can contain one another (on NVIDIA Grace the module contains the CPU socket,
-    and that its cores and its SysIO), so nothing is added up; `label` tells them apart.
+    boot. Power meters can contain one another, so nothing is added up; `label` tells them apart.
+    Each is one series: those of NVIDIA Grace are `w2t.cpu.power` of their socket, and an ACPI meter
+    of the whole machine, if there is one alone, is `w2t.host.input_power`.
     """
 
     metrics: ClassVar[tuple[Metric, ...]] = (
         *(quantity.metric for quantity in _QUANTITIES.values()),
         host.SENSOR_INFO,
+        power.CPU_POWER,
+        power.HOST_INPUT_POWER,
     )
 
     interval: float = Field(default=5.0, gt=0, description="Seconds between two polls.")
@@ -95,11 +104,18 @@ class Hwmon(Plugin):
             FileNotFoundError: There are no sensors.
         """
         if self._files.changed(_FOLDER):
-            self._sensors, self._infos = [], []
-            for sensor, info in self._discover(batch.host):
-                self._sensors.append(sensor)
-                self._infos.append(SeriesKey(host.SENSOR_INFO, sensor.key.entity, info))
-            self._links = [Link(key.entity, batch.host, 1.0) for key in self._infos]
+            found = list(self._discover(batch.host))
+            if sum(sensor.key.metric is power.HOST_INPUT_POWER for sensor, _ in found) > 1:
+                # Which of them contains the others is not told.
+                found = list(self._discover(batch.host, whole=False))
+            self._sensors = [sensor for sensor, _ in found]
+            self._infos = [
+                SeriesKey(host.SENSOR_INFO, sensor.key.entity, info)
+                for sensor, info in found
+                if sensor.key.entity.kind is Kind.SENSOR
+            ]
+            parts = dict.fromkeys(sensor.key.entity for sensor in self._sensors)
+            self._links = [Link(part, batch.host, 1.0) for part in parts if part != batch.host]
         if not self._sensors:
             raise FileNotFoundError(f"{self.root / _FOLDER} has no sensors: load a hwmon driver")
         number, keys, values = self._files.number, list[SeriesKey](), list[float]()
@@ -127,8 +143,16 @@ class Hwmon(Plugin):
         """Save the files that one poll reads."""
         record(self, lambda: self._files, folder)
 
-    def _discover(self, host_: Entity) -> Iterator[tuple[_Sensor, tuple[str, str, str]]]:
-        files, chips = self._files, Tally[str]()
+    def _discover(
+        self, host_: Entity, *, whole: bool = True
+    ) -> Iterator[tuple[_Sensor, tuple[str, str, str]]]:
+        """Yield each sensor with its driver, its name there and its label.
+
+        Args:
+            host_: This host.
+            whole: Take an ACPI meter that can be of the whole machine for that.
+        """
+        files, chips, taken = self._files, Tally[str](), set[SeriesKey]()
         for hwmon in files.names(_FOLDER):
             folder = _folder(files, hwmon)
             if folder is None:
@@ -146,6 +170,19 @@ class Hwmon(Plugin):
                 entity = Kind.SENSOR(*host_.key, f"{chip}/{sensor}")
                 labels = [n for n in (f"{sensor}_label", f"{sensor}_oem_info") if n in names]
                 label = files.text(f"{folder}/{labels[0]}") if labels else ""
+                key = SeriesKey(quantity.metric, entity, ())
+                if driver == _ACPI_METER and (grace := _GRACE.fullmatch(label)):
+                    socket = Kind.CPU(*host_.key, f"socket-{grace[2]}")
+                    of_socket = SeriesKey(power.CPU_POWER, socket, (grace[1].lower(),))
+                    key = of_socket if of_socket not in taken else key
+                elif (
+                    driver == _ACPI_METER
+                    and whole
+                    and _WHOLE.fullmatch(label)
+                    and files.text(f"{folder}/{sensor}_is_battery") != "1"
+                ):
+                    key = SeriesKey(power.HOST_INPUT_POWER, host_, ("hwmon",))
+                taken.add(key)
                 counter = None
                 if quantity.metric is power.SENSOR_ENERGY:
                     counter = self._counters.setdefault(entity, Counter())
@@ -153,7 +190,7 @@ class Hwmon(Plugin):
                     path=f"{folder}/{name}",
                     fault=f"{folder}/{sensor}_fault" if f"{sensor}_fault" in names else None,
                     quantity=quantity,
-                    key=SeriesKey(quantity.metric, entity, ()),
+                    key=key,
                     counter=counter,
                 )
                 yield found, (driver, sensor, label)

@@ -121,24 +121,63 @@ def test_a_faulty_sensor_is_absent_until_it_is_mended(tmp_path):
     plugin.close()
 
 
-def test_power_meters_of_grace_are_told_apart_and_not_added_up(tmp_path):
-    # acpi_power_meter puts its attributes on the device, and the socket into oem_info.
-    sockets = ["Module Power Socket 0", "Grace Power Socket 0", "CPU Power Socket 0"]
+def acpi_meters(*labels, **attributes):
+    """acpi_power_meter puts its attributes on the device, and the OEM's name into oem_info."""
     files: dict[str, str] = {}
-    for n, socket in enumerate(sockets):
+    for n, label in enumerate(labels):
         device = f"sys/devices/LNXSYSTM:00/LNXSYBUS:00/ACPI000D:0{n}"
         files |= {
             f"{HWMON}/hwmon{n}": f"-> ../../../{device}/hwmon/hwmon{n}",
             f"{device}/hwmon/hwmon{n}/device": f"-> ../../../ACPI000D:0{n}",
             f"{device}/name": "power_meter\n",
             f"{device}/power1_average": f"{(n + 1) * 100}000000\n",
-            f"{device}/power1_oem_info": f"{socket}\n",
+            f"{device}/power1_oem_info": f"{label}\n",
         }
-    batch = poll(tmp_path, files)
-    assert values(batch, power.SENSOR_POWER) == {
-        (f"ACPI000D:0{n}/power_meter/power1",): (n + 1) * 100.0 for n in range(3)
+        files |= {f"{device}/{name}": content for name, content in attributes.items()}
+    return files
+
+
+def test_power_meters_of_grace_are_those_of_the_socket_and_nothing_else(tmp_path):
+    parts = ("Module", "Grace", "CPU", "SysIO")
+    batch = poll(tmp_path, acpi_meters(*(f"{part} Power Socket 1" for part in parts)))
+    assert values(batch, power.CPU_POWER) == {
+        ("socket-1", "module"): 100,
+        ("socket-1", "grace"): 200,
+        ("socket-1", "cpu"): 300,
+        ("socket-1", "sysio"): 400,
     }
-    assert [labels[-1] for labels in values(batch, host.SENSOR_INFO)] == sockets
+    assert {key.metric for key in batch.keys} == {power.CPU_POWER}
+    assert batch.links == [Link(Kind.CPU("node1", "socket-1"), HOST, 1.0)]
+
+
+def test_a_meter_that_says_what_another_says_stays_a_sensor(tmp_path):
+    batch = poll(tmp_path, acpi_meters("Grace Power Socket 0", "Grace Power Socket 0"))
+    assert values(batch, power.CPU_POWER) == {("socket-0", "grace"): 100}
+    assert values(batch, power.SENSOR_POWER) == {("ACPI000D:01/power_meter/power1",): 200}
+
+
+@pytest.mark.parametrize("label", ["", "Chassis Power", "total system power"])
+def test_the_meter_of_the_whole_machine_is_the_hosts(tmp_path, label):
+    batch = poll(tmp_path, acpi_meters(label, "Grace Power Socket 0"))
+    assert values(batch, power.HOST_INPUT_POWER) == {("hwmon",): 100}
+    assert values(batch, power.SENSOR_POWER) == {}
+    assert values(batch, host.SENSOR_INFO) == {}
+
+
+def test_of_several_meters_that_could_be_the_hosts_none_is(tmp_path):
+    batch = poll(tmp_path, acpi_meters("", "Chassis"))
+    assert values(batch, power.HOST_INPUT_POWER) == {}
+    assert set(values(batch, power.SENSOR_POWER).values()) == {100, 200}
+    assert len(values(batch, host.SENSOR_INFO)) == 2
+
+
+@pytest.mark.parametrize(
+    ("label", "attributes"), [("Backplane", {}), ("", {"power1_is_battery": "1\n"})]
+)
+def test_a_meter_of_something_else_stays_a_sensor(tmp_path, label, attributes):
+    batch = poll(tmp_path, acpi_meters(label, **attributes))
+    assert values(batch, power.SENSOR_POWER) == {("ACPI000D:00/power_meter/power1",): 100}
+    assert values(batch, power.HOST_INPUT_POWER) == {}
 
 
 def test_the_average_of_a_meter_is_taken_before_its_last_reading(tmp_path):
