@@ -111,6 +111,8 @@ class _Plan:
         missing = frozenset(table.missing if value.missing is None else value.missing)
         labels = tuple(label for label in (value.basis, value.label) if label is not None)
         for instance in sorted(self._walks.get(column, ())):
+            if table.index and len(instance) != len(table.index.split(".")):
+                continue  # the agent means something else by its rows than the MIB does
             names = self._names(table, instance)
             entity = self._entity(table, value, names)
             if entity is None:
