@@ -127,7 +127,8 @@ class Device:
                 self._slices.list(batch.at)
                 self._read_facts(driver)
                 self._read_processes(batch.at)
-                for part in (health.ecc, health.rows, health.pcie, health.fabric, links.read):
+                self._kept += health.ecc(self.calls, self.entity, batch.at)
+                for part in (health.rows, health.pcie, health.fabric, links.read):
                     self._kept += part(self.calls, self.entity)
             self._read_fields(batch, boards, slow=slow)
             self._read_state(batch)

@@ -49,7 +49,7 @@ _FABRIC_FAULTS = (
 )
 
 
-def ecc(calls: Calls, entity: Entity) -> Iterator[Sample]:
+def ecc(calls: Calls, entity: Entity, now: float) -> Iterator[Sample]:
     """Yield errors by memory and type, since the driver was loaded and ever.
 
     Raises:
@@ -59,7 +59,7 @@ def ecc(calls: Calls, entity: Entity) -> Iterator[Sample]:
         for memory, location in _ECC_MEMORIES:
             for name, type_ in _ECC_TYPES:
                 errors = calls.ask(pynvml.nvmlDeviceGetMemoryErrorCounter, type_, counter, location)
-                yield Sample(metric, entity, errors, (memory, name))
+                yield Sample(metric, entity, errors, (memory, name), now)
 
 
 def rows(calls: Calls, entity: Entity) -> Iterator[Sample]:

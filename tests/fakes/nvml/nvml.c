@@ -198,7 +198,7 @@ API nvmlDeviceGetFieldValues(Device *device, int count, Field *fields) {
         snprintf(key, sizeof key, field->scope ? "field.%u.%u" : "field.%u", field->id, field->scope);
         const char *value = gpu(device, key);
         field->timestamp = at;
-        field->latency = 3;
+        field->latency = value ? 3 : 0;
         field->value.ull = 0;
         field->status = value ? OK : NOT_SUPPORTED;
         if (!value) continue;

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from collector.batch import Batch
+from collector.batch import Batch, Severity
 from collector.child import Child, ChildError
 from collector.entity import Kind
 from plugins.gpu import nvml as plugin
@@ -71,7 +71,7 @@ def test_every_reading_is_in_base_units(scenario):
         "gpu.processes": 1.0,
         ("gpu.process.memory", "4242"): 900.0 * MIB,
         ("gpu.process.utilization", "4242"): 0.8,
-        "gpu.query.time": 27 * 3e-6,
+        "gpu.query.time": pytest.approx(22 * 3e-6),
         (
             "gpu.info",
             "0",
@@ -175,7 +175,13 @@ def test_a_lost_gpu_is_a_failure_of_its_own_and_comes_back(scenario):
     assert "GPU is lost" in str(error)
     assert "gpu.power" not in values(lost, 0)
     assert values(lost, 1).keys() == values(whole, 1).keys()
-    assert values(found, 0) == values(whole, 0)
+    assert values(found, 0).keys() == values(whole, 0).keys()
+    counts = [of(batch, HOST) for batch in (whole, lost, found)]
+    assert [count["host.gpus"] for count in counts] == [2.0, 1.0, 2.0]
+    assert [count["host.gpus.expected"] for count in counts] == [2.0, 2.0, 2.0]
+    (event,) = lost.events
+    assert (event.name, event.entity, event.severity) == ("gpu.lost", entity, Severity.FATAL)
+    assert whole.events == found.events == []
 
 
 def test_a_gpu_lost_before_the_start_is_named_by_its_index(scenario):
@@ -234,6 +240,9 @@ def test_gpus_come_and_go(scenario):
     assert len(one.links) == 1
     assert values(two, 2)["gpu.power"] == 68.92
     assert one.errors == two.errors == []
+    ((name, entity, *_),) = one.events
+    assert (name, entity.key[-1]) == ("gpu.lost", uuid(0))
+    assert two.events == []
 
 
 def test_the_module_of_two_gpus_counts_once(scenario):
@@ -353,7 +362,9 @@ def test_the_slow_tier_is_stated_again_with_its_time(scenario):
         return now, batches
 
     now, (first, second, third) = asyncio.run(go())
-    assert values(second) == values(third) == values(first)
+    stated = [values(batch).keys() for batch in (first, second, third)]
+    assert stated[0] == stated[1] == stated[2]
+    assert ("gpu.process.memory", "200") not in stated[2]
     position = next(i for i, key in enumerate(third.keys) if key.metric.name == "gpu.processes")
     assert third.times[position] == now
 
