@@ -272,3 +272,20 @@ SOURCE_CLOCK_OFFSET = Metric(
     Kind.SOURCE,
     "By how much this host's clock is ahead of the source's; 0 while less than can be told.",
 )
+
+SNMP_TRAPS = Metric(
+    "snmp.traps",
+    COUNTER,
+    "{trap}",
+    Kind.SOURCE,
+    "SNMP traps and informs by their name in the MIB; unknown are those that no table here names.",
+    ("trap",),
+)
+SNMP_TRAPS_DROPPED = Metric(
+    "snmp.traps.dropped",
+    COUNTER,
+    "{datagram}",
+    Kind.SOURCE,
+    "Datagrams that gave no event: community or user not accepted, stale, malformed, full queue.",
+    ("reason",),
+)
