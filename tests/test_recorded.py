@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -29,10 +30,12 @@ from collector.poller import Source
 from collector.store import Store
 from collector.topology import Topology
 from plugins.agents.otlp import Otlp
+from plugins.power.snmp_trap import SnmpTrap
 from tests.fakes import nvml
 from tests.fakes.ethtool import Kernel
 from tests.fakes.nccl import Ras
 from tests.fakes.pages import OPENMETRICS, TEXT, Pages, Reply
+from tests.fakes.redfish import Service, tree
 from tests.fakes.snmp import Agent
 
 CASES = sorted((Path(__file__).parent / "recorded").glob("*/*/"))
@@ -81,6 +84,11 @@ async def replay(case: Path, target: str, request: pytest.FixtureRequest) -> Asy
         for path in sorted((case / "input").glob("*")):
             if path.name == "root":
                 found.fields["root"] = path
+            elif path.name == "redfish":
+                service = await stack.enter_async_context(Service(tree(path)))
+                found.fields["target"] = service.url
+                found.names[service.url] = target
+                found.polls = 2
             elif path.suffix == ".snmprec":
                 agent = stack.enter_context(Agent(path))
                 found.fields["target"] = agent.target
@@ -104,7 +112,7 @@ async def replay(case: Path, target: str, request: pytest.FixtureRequest) -> Asy
             elif path.name == "hostengine.toml":
                 request.getfixturevalue("monkeypatch").setenv("W2T_FAKE_DCGM", str(path))
                 found.fields["bindings"] = str(BINDINGS)
-            elif path.suffix in CONTENT_TYPES:
+            elif path.suffix in (*CONTENT_TYPES, ".hex"):
                 found.bodies.append(path)
             else:
                 pytest.fail(f"{path} is no input that can be replayed")
@@ -120,6 +128,9 @@ async def replay(case: Path, target: str, request: pytest.FixtureRequest) -> Asy
 
 
 async def post(plugin: Plugin, bodies: list[Path]) -> None:
+    if isinstance(plugin, SnmpTrap):
+        await send(plugin, [bytes.fromhex(line) for b in bodies for line in lines(b)])
+        return
     assert isinstance(plugin, Otlp), "OTLP was recorded, which this plugin does not receive"
     async with aiohttp.ClientSession() as session:
         for body in bodies:
@@ -129,6 +140,18 @@ async def post(plugin: Plugin, bodies: list[Path]) -> None:
             headers = {"Content-Type": CONTENT_TYPES[body.suffix]}
             async with session.post(url, data=body.read_bytes(), headers=headers) as answer:
                 assert answer.status == 200, await answer.text()
+
+
+def lines(path: Path) -> list[str]:
+    return [line for line in path.read_text().splitlines() if not line.startswith("#")]
+
+
+async def send(plugin: SnmpTrap, datagrams: list[bytes]) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+        for datagram in datagrams:
+            sender.sendto(datagram, ("127.0.0.1", plugin.port))
+    while plugin.received < len(datagrams):
+        await asyncio.sleep(0.01)
 
 
 async def page(

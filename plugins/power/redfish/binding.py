@@ -161,7 +161,7 @@ class Bindings:
         """
         key = SeriesKey(metric, entity, labels)
         where = tuple(filter(None, places))
-        if key in self.bound or any(self.has(place, metric) for place in where):
+        if not where or key in self.bound or any(self.has(place, metric) for place in where):
             return False
         energy = None
         if metric.instrument is COUNTER and metric.unit == "J":
@@ -205,11 +205,6 @@ class Bindings:
         """Say that an entity is a part of another."""
         if entity != parent:
             self.links[entity] = Link(entity, parent, 1.0)
-
-    def take(self, address: str, raw: object, now: float) -> Iterator[Found]:
-        """Make samples of what stands at an address."""
-        for binding in self.at.get(address, ()):
-            yield from binding.take(raw, now)
 
     def _add(self, binding: Binding) -> None:
         for key in binding.series():

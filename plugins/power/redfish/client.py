@@ -28,6 +28,7 @@ Document = dict[str, Any]
 
 ROOT = "/redfish/v1/"  # DSP0266 6.3: the one path that a client may know
 MAX_BODY = 8 << 20  # bytes; a port report of an HGX baseboard has 0.3 MB
+CONNECT = 10.0  # seconds to connect in; a BMC that is slow to answer is quick at that
 LOCKOUT = 300.0  # seconds between two logins after a refused one: BMCs lock accounts after some
 _CHUNK = 1 << 16
 _ON_LOOP = 1 << 17  # bytes that are parsed on the loop; it takes about a millisecond
@@ -107,7 +108,7 @@ class Client:
 
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=self._requests, ssl=self._tls or True),
-            timeout=aiohttp.ClientTimeout(total=self._seconds),
+            timeout=aiohttp.ClientTimeout(total=self._seconds, sock_connect=CONNECT),
             cookie_jar=aiohttp.DummyCookieJar(),
             headers={
                 "Accept": "application/json",
@@ -238,9 +239,13 @@ class Client:
                         continue
                     if not 200 <= response.status < 300:
                         text = f"{where}: answered {response.status} {response.reason}"
+                        if response.status == 401 and not self._user:
+                            text += ": the config needs a user and a password"
                         raise StatusError(text, response.status)
                     return await self._read(response, where), {**response.headers}
             raise AnswerError(f"{where}: is redirected without end")
+        except aiohttp.ConnectionTimeoutError as error:
+            raise ConnectionError(f"{where}: no connection in {CONNECT:g} s") from error
         except TimeoutError as error:
             raise TimeoutError(f"{where}: no whole answer in {self._seconds:g} s") from error
         except aiohttp.ClientError as error:

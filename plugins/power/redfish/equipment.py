@@ -203,8 +203,8 @@ def supply_metrics(walk: Walk, document: Document, path: str, owner: Owner) -> N
     speed = excerpt(path, document, "FanSpeedPercent", "SpeedRPM")
     duty = excerpt(path, document, "FanSpeedPercent")
     if (speed or duty) and walk.bindings.own(fan, path, owner.entity):
-        walk.bindings.number(thermal.FAN_SPEED, fan, speed[:1] or ("",))
-        walk.bindings.number(thermal.FAN_DUTY, fan, duty or ("",), factor=PERCENT)
+        walk.bindings.number(thermal.FAN_SPEED, fan, speed[:1])
+        walk.bindings.number(thermal.FAN_DUTY, fan, duty, factor=PERCENT)
 
 
 def _joined(places: tuple[str, ...]) -> tuple[str, ...]:

@@ -166,6 +166,11 @@ class Walk:
             steps.append(heapq.heappop(self._queue))
         return steps
 
+    def put_back(self, steps: Iterable[Step]) -> None:
+        """Note steps again that could not be taken for now."""
+        for step in steps:
+            heapq.heappush(self._queue, step)
+
     def request(self, step: Step) -> str:
         """What to ask for: with $expand where that may save requests."""
         return step.path + self._expand if step.expand else step.path
@@ -192,10 +197,6 @@ class Walk:
             return False
         self._push(step.path, step.role, step.owner, expand=False)
         return True
-
-    def places(self, paths: Iterable[str]) -> set[str]:
-        """Addresses that the documents of these requests have."""
-        return set().union(*(self.supplies.get(path, frozenset()) for path in paths))
 
     def _push(self, path: str, role: Role, owner: Owner, *, expand: bool) -> None:
         heapq.heappush(self._queue, Step(role, next(self._turns), path, owner, expand))
