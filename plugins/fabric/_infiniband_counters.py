@@ -10,7 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from collector.batch import SeriesKey
 from collector.catalog import fabric
+from collector.entity import Entity
 from collector.metric import Metric
 
 # PortXmitData and PortRcvData count in units of four bytes.
@@ -34,6 +36,10 @@ class Count(NamedTuple):
     scale: int = 1
     most: int = 0
     short: bool = False
+
+    def key(self, entity: Entity) -> SeriesKey:
+        """Name the series of a port."""
+        return SeriesKey(self.metric, entity, self.labels)
 
 
 _WIDTHS = {

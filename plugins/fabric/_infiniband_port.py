@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
 from collector.batch import Batch, Event, SeriesKey, Severity
@@ -44,13 +44,39 @@ class RefusedError(Exception):
     """The driver has a file and no value for it."""
 
 
+class _Set:
+    """A state set: the keys of its states, and their values as they were last."""
+
+    def __init__(
+        self, metric: Metric, entity: Entity, states: Mapping[bytes, tuple[bytes, str]]
+    ) -> None:
+        self.keys = [SeriesKey(metric, entity, (state,)) for _, state in states.values()]
+        self.values: list[float] = []
+        self._states = states
+        self._data: bytes | None = None
+        self._word = ""
+
+    def take(self, data: bytes) -> str:
+        """Take what the kernel says and give the state; "" where number and word contradict."""
+        if data != self._data:
+            number, _, word = data.strip().partition(b": ")
+            kernels, ours = self._states.get(number, (b"", ""))
+            self._data, self._word = data, ours if word and word == kernels else ""
+            self.values = [float(key.labels == (ours,)) for key in self.keys]
+        return self._word
+
+
 class _Reader(NamedTuple):
+    """A counter, and the same with 64 bits in another file, where Linux (up to 4.4) has both."""
+
     path: str
+    counter: Counter
     key: SeriesKey
     scale: int
     full: SeriesKey | None
     most: int
-    counter: Counter
+    wider: str | None
+    wide: Counter
 
 
 class Port:
@@ -69,10 +95,20 @@ class Port:
         self._retry = retry
         self._link = driver not in _CONSTANT_LINK
         self._flaps = Flaps()
-        self._told: dict[str, str] = {}
         self._rests: dict[str, float] = {}
+        self._refused: set[str] = set()
+        self._counters: dict[str, Counter] = {}
         self._readers: dict[str, list[_Reader]] = {}
-        self._found: dict[SeriesKey, float] = {}
+        self._told: dict[str, str] = {}
+        self._downed: float | None = None
+        self._keys: list[SeriesKey] = []
+        self._values: list[float] = []
+        self._sets = {
+            "state": _Set(fabric.PORT_STATE, entity, _STATES),
+            "phys_state": _Set(fabric.PORT_PHYS_STATE, entity, _PHYS_STATES),
+        }
+        self._rate_key = SeriesKey(fabric.PORT_RATE, entity, ())
+        self._flaps_key = SeriesKey(fabric.PORT_FLAPS, entity, ())
 
     def poll(self, batch: Batch) -> bool:
         """Read the port and add what was found; say whether its link came up since the last time.
@@ -81,30 +117,33 @@ class Port:
             OSError: A file could not be read.
             ValueError: A file does not hold what it should.
         """
-        self._found = {}
-        self._told = {}
-        self.rate = None
+        self._keys, self._values, self._told = [], [], {}
+        self.rate = self._downed = None
         try:
             if self._part("rate", batch, self._read_rate):
-                self._part("counters", batch, self._read_counters, COUNTERS)
-                self._part("counters_ext", batch, self._read_counters, COUNTERS)
-                self._part("hw_counters", batch, self._read_counters, HW_COUNTERS)
-            self._part("state", batch, self._read_states)
+                self._part("counters", batch, self._read_counters)
+                self._part("hw_counters", batch, self._read_counters)
+            if self._link:
+                self._part("state", batch, self._read_states)
         finally:
-            batch.extend(list(self._found), list(self._found.values()))
+            batch.extend(self._keys, self._values)
         return self._follow(batch)
 
     def _part(self, name: str, batch: Batch, read: Callable[..., None], *arguments: object) -> bool:
-        if batch.at < self._rests.get(name, 0.0):
-            return False
+        if (rests_until := self._rests.get(name)) is not None:
+            if batch.at < rests_until:
+                return False
+            del self._rests[name]
+            self._readers.clear()
         try:
-            read(name, *arguments)
+            read(name)
         except RefusedError as error:
-            if name not in self._rests:
+            if name not in self._refused:
                 text = f"is left alone for {self._retry:.0f} s: its driver refuses {error}"
                 self._event(batch, "refused", Severity.INFO, text)
+            self._refused.add(name)
             self._rests[name] = batch.at + self._retry
-            self._readers.pop(name, None)
+            self._readers.clear()  # what `counters` lacks, `hw_counters` may have
             return False
         return True
 
@@ -125,72 +164,89 @@ class Port:
                 f"{self._files.root / self.path / name} holds no rate but {data!r:.60}"
             )
         self.rate = float(match[1]) * _BYTES_PER_GIGABIT
-        self._found[SeriesKey(fabric.PORT_RATE, self.entity, ())] = self.rate
+        self._keys.append(self._rate_key)
+        self._values.append(self.rate)
 
     def _read_states(self, _: str) -> None:
-        if self._link:
-            self._read_state("state", fabric.PORT_STATE, _STATES)
-            self._read_state("phys_state", fabric.PORT_PHYS_STATE, _PHYS_STATES)
+        for name, states in self._sets.items():
+            data = self._text(name)
+            if data is not None and (word := states.take(data)):
+                self._told[name] = word
+                self._keys += states.keys
+                self._values += states.values
 
-    def _read_state(
-        self, name: str, metric: Metric, states: Mapping[bytes, tuple[bytes, str]]
-    ) -> None:
-        data = self._text(name)
-        if data is None:
-            return
-        number, _, word = data.strip().partition(b": ")
-        kernels, ours = states.get(number, (b"", ""))
-        if word != kernels or not word:
-            return  # number and word contradict each other: nobody knows
-        self._told[name] = ours
-        for _, state in states.values():
-            self._found[SeriesKey(metric, self.entity, (state,))] = float(state == ours)
-
-    def _read_counters(self, folder: str, counts: Mapping[str, Count]) -> None:
+    def _read_counters(self, folder: str) -> None:
         readers = self._readers.get(folder)
         if readers is None:
-            readers = self._readers[folder] = self._discover(folder, counts)
-        number, found = self._files.number, self._found
-        for path, key, scale, full, most, counter in readers:
-            try:
-                raw = number(path)
-            except ValueError:
-                if not (self._files.read(path) or b"").startswith(b"N/A"):  # N/A (no PMA)
-                    raise
-                raw = None
-            if raw is None:
-                if (self._files.root / path).exists():
-                    raise RefusedError(path)
-                continue  # gone with its device
-            value = counter.update(raw) * scale
-            if folder == "counters_ext":
-                # The same count with 64 bits: where that of 32 bits stopped, it is the larger.
-                value = max(value, found.get(key, value))
-            found[key] = found.get(key, value) if folder == "hw_counters" else value
+            readers = self._readers[folder] = list(self._discover(folder))
+        number, keys, values = self._number, self._keys, self._values
+        for path, counter, key, scale, full, most, wider, wide in readers:
+            if (raw := number(path)) is None:
+                continue
+            value = counter.update(raw)
+            if wider is not None and (more := number(wider)) is not None:
+                value = max(value, wide.update(more))  # where 32 bits stopped, 64 go on
+            keys.append(key)
+            values.append(value * scale)
             if full is not None:
-                found[full] = float(raw == most)
+                keys.append(full)
+                values.append(raw == most)
+        if downed := self._counters.get(f"{self.path}/{folder}/link_downed"):
+            self._downed = downed.total
 
-    def _discover(self, folder: str, counts: Mapping[str, Count]) -> list[_Reader]:
-        names = self._files.names(f"{self.path}/{folder}")
-        wide = "unicast_xmit_packets" in names
-        readers = []
-        for name, count in ((name, counts[name]) for name in names if name in counts):
+    def _number(self, path: str) -> int | None:
+        """Read a counter; None where it is gone with its device."""
+        try:
+            raw = self._files.number(path)
+        except ValueError:
+            if not (self._files.read(path) or b"").startswith(b"N/A"):  # N/A (no PMA)
+                raise
+            raw = None
+        if raw is None and (self._files.root / path).exists():
+            raise RefusedError(path)
+        return raw
+
+    def _discover(self, folder: str) -> Iterator[_Reader]:
+        has = {reader.key for readers in self._readers.values() for reader in readers}
+        wider = {}
+        if folder == "counters":
+            wider = {count.key(self.entity): path for path, count in self._files_in("counters_ext")}
+        found = list(self._files_in(folder))
+        wide = any(count.metric is fabric.PORT_CAST_PACKETS for _, count in found)
+        for path, count in found:
+            key = count.key(self.entity)
+            if key in has:
+                continue  # PortCounters have it too
             full = None
             if count.most and not (count.short and wide):
+                name = path.rpartition("/")[2]
                 full = SeriesKey(fabric.PORT_ERRORS_SATURATED, self.entity, (name,))
-            key = SeriesKey(count.metric, self.entity, count.labels)
-            path = f"{self.path}/{folder}/{name}"
-            readers.append(_Reader(path, key, count.scale, full, count.most, Counter()))
-        return readers
+            yield self._reader(path, count, full, wider.pop(key, None))
+        for path, count in self._files_in("counters_ext"):
+            if count.key(self.entity) in wider:
+                yield self._reader(path, count, None, None)
+
+    def _files_in(self, folder: str) -> Iterator[tuple[str, Count]]:
+        counts = HW_COUNTERS if folder == "hw_counters" else COUNTERS
+        for name in self._files.names(f"{self.path}/{folder}"):
+            if name in counts:
+                yield f"{self.path}/{folder}/{name}", counts[name]
+
+    def _reader(
+        self, path: str, count: Count, full: SeriesKey | None, wider: str | None
+    ) -> _Reader:
+        counter = self._counters.setdefault(path, Counter())
+        wide = self._counters.setdefault(wider or "", Counter())
+        key = count.key(self.entity)
+        return _Reader(path, counter, key, count.scale, full, count.most, wider, wide)
 
     def _follow(self, batch: Batch) -> bool:
         """Count flaps and tell of them."""
         state = self._told.get("state")
         up = None if state is None else state.startswith("active")
-        downed = self._found.get(SeriesKey(fabric.PORT_ERRORS, self.entity, ("link_downed",)))
-        seen, unseen = self._flaps.update(up, downed)
-        if up is not None or downed is not None:
-            batch.add(fabric.PORT_FLAPS, self.entity, float(self._flaps.total))
+        seen, unseen = self._flaps.update(up, self._downed)
+        if up is not None or self._downed is not None:
+            batch.extend([self._flaps_key], [float(self._flaps.total)])
         if unseen:
             self._event(batch, "flap", Severity.WARN, f"went down {unseen} times unseen")
         if seen is False:

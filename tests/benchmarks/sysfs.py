@@ -179,7 +179,7 @@ def polling(plugin: Plugin) -> tuple[Callable[[], object], Callable[[], object],
     return poll, write, sizes[0]
 
 
-def files_read(scrape: Callable[[int], int], paths: list[Path]) -> int:
+def files_read(scrape: Callable[[int], object], paths: list[Path]) -> int:
     """Count the files that a scrape reads, by their access times."""
     for path in paths:
         os.utime(path, (0, path.stat().st_mtime))
@@ -192,9 +192,12 @@ def compare(root: Path, counters: list[str]) -> None:
     files = Files(root)
     hwmon = load("hwmon").model_validate({"root": root})
     poll, write, samples = polling(hwmon)
+    infiniband = load("infiniband").model_validate({"root": root})
+    poll_ib, write_ib, _ = polling(infiniband)
     chips = [path for path in root.glob("sys/devices/**/*") if path.is_file()]
     ports = [path for path in root.glob("sys/class/infiniband/**/*") if path.is_file()]
     readings = samples // 2  # each with its info
+    own = files_read(lambda _: poll_ib(), ports)
     rows: dict[str, list[float]] = {}
     with node_exporter(root, "hwmon") as scrape, node_exporter(root, "infiniband") as scrape_ib:
         peer = {"hwmon": files_read(scrape, chips), "infiniband": files_read(scrape_ib, ports)}
@@ -203,6 +206,8 @@ def compare(root: Path, counters: list[str]) -> None:
             "hwmon: poll": readings,
             "hwmon: poll and write": readings,
             "infiniband: node_exporter": peer["infiniband"],
+            "infiniband: poll": own,
+            "infiniband: poll and write": own,
             "infiniband: Files.number": len(counters),
             "infiniband: open, read, close": len(counters),
         }
@@ -214,6 +219,8 @@ def compare(root: Path, counters: list[str]) -> None:
                     cpu(poll, POLLS),
                     cpu(write, POLLS),
                     scrape_ib(SCRAPES) / SCRAPES,
+                    cpu(poll_ib, POLLS),
+                    cpu(write_ib, POLLS),
                     cpu(lambda: [files.number(path) for path in counters], POLLS),
                     cpu(lambda: reread(root, counters), SCRAPES),
                 ),
@@ -231,6 +238,7 @@ def compare(root: Path, counters: list[str]) -> None:
         )
     files.close()
     hwmon.close()
+    infiniband.close()
 
 
 def reread(root: Path, paths: list[str]) -> None:
@@ -247,18 +255,20 @@ def plugins(root: Path) -> None:
         ("edac", Path("/")),
         ("hwmon", Path("/")),
         ("rapl", Path("/")),
+        ("interfaces", Path("/")),
         ("hwmon", root),
         ("rapl", root),
+        ("infiniband", root),
     ):
         plugin = load(name)
         if where == Path("/") and not plugin.detect():
-            print(f"{name:8} {'/':6} not on this host")
+            print(f"{name:10} {'/':6} not on this host")
             continue
         poll, write, samples = polling(plugin.model_validate({"root": where}))
         polls = [(cpu(poll, POLLS) / 1000, cpu(write, POLLS) / 1000) for _ in range(ROUNDS)]
         alone, written = (median(column) for column in zip(*polls, strict=True))
         print(
-            f"{name:8} {'/' if where == Path('/') else 'tree':6} {samples:5} samples   poll "
+            f"{name:10} {'/' if where == Path('/') else 'tree':6} {samples:5} samples   poll "
             f"{alone:8.1f} µs, with write {written:8.1f} µs, {written / samples:6.2f} µs a sample"
         )
 

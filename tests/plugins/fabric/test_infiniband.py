@@ -274,6 +274,28 @@ class TestRefusal:
         )
         assert values(batch, fabric.PORT_RDMA_ERRORS) == {("i40iw0/1", "out_of_buffer"): 7}
 
+    def test_what_portcounters_refuse_hw_counters_may_have(self, tmp_path, driver):
+        files = {"counters__port_xmit_data": "10\n", "hw_counters__tx_bytes": "30\n"}
+        plugin = Infiniband(root=plant(tmp_path, device("bnxt_re0", **files)))
+        io = ("bnxt_re0/1", "transmit")
+        assert values(read(plugin), fabric.PORT_IO) == {io: 40}
+        driver.refused = ("/counters/",)
+        again(plugin, 5.0)
+        assert values(again(plugin, 10.0), fabric.PORT_IO) == {io: 30}
+        driver.refused = ()
+        assert values(again(plugin, 4000.0), fabric.PORT_IO) == {io: 40}
+
+    def test_totals_outlast_a_refusal(self, tmp_path, driver):
+        name = f"{FOLDER}/mlx5_0/ports/1/counters/symbol_error"
+        plugin = Infiniband(root=plant(tmp_path, device("mlx5_0") | {name: "9\n"}))
+        read(plugin)
+        again(plugin, 5.0, {name: "2\n"})
+        driver.refused = ("/counters/",)
+        again(plugin, 10.0)
+        driver.refused = ()
+        batch = again(plugin, 4000.0, {name: "3\n"})
+        assert values(batch, fabric.PORT_ERRORS) == {("mlx5_0/1", "symbol_error"): 12}
+
 
 def test_one_bad_device_does_not_harm_the_others(tmp_path):
     plant(tmp_path, device("mlx5_0", counters__symbol_error="many\n", counters__link_downed="1\n"))
