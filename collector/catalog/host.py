@@ -182,3 +182,111 @@ FAN_SPEED = Metric(
 )
 SENSOR_VOLTAGE = Metric("sensor.voltage", GAUGE, "V", Kind.SENSOR, "Voltage by a hwmon sensor.")
 SENSOR_CURRENT = Metric("sensor.current", GAUGE, "A", Kind.SENSOR, "Current by a hwmon sensor.")
+
+TASKS_UNINTERRUPTIBLE = Metric(
+    "host.tasks.uninterruptible",
+    GAUGE,
+    "{task}",
+    Kind.HOST,
+    "Tasks in uninterruptible sleep (D) by what they wait for: nvidia, io, other, or unknown "
+    "where the kernel does not tell; of processes without a GPU the main threads alone.",
+    ("cause",),
+)
+TASKS_STUCK = Metric(
+    "host.tasks.stuck",
+    GAUGE,
+    "{task}",
+    Kind.HOST,
+    "Those of w2t.host.tasks.uninterruptible that have not run at all for a minute, or what is set.",
+    ("cause",),
+)
+PROCESS_INFO = Metric(
+    "process.info",
+    GAUGE,
+    "",
+    Kind.PROCESS,
+    "Always 1; a process that has a GPU open, and what it belongs to.",
+    (
+        "process.executable.name",
+        "process.command",
+        "process.user.id",
+        "container.id",
+        "k8s.pod.uid",
+        "slurm.job.id",
+        "slurm.step.id",
+        "slurm.task.id",
+    ),
+)
+PROCESS_FAULTS = Metric(
+    "process.page_faults",
+    COUNTER,
+    "{fault}",
+    Kind.PROCESS,
+    "Page faults of a process that has a GPU open; minor and major are disjoint.",
+    ("fault",),
+)
+PROCESS_NUMA_MEMORY = Metric(
+    "process.numa.memory",
+    GAUGE,
+    "By",
+    Kind.PROCESS,
+    "Memory of a process that has a GPU open, by the NUMA node where it lies.",
+    ("numa.node",),
+)
+GPU_LOCALITY = Metric(
+    "gpu.locality.info",
+    GAUGE,
+    "",
+    Kind.GPU,
+    "Always 1; NUMA node and processors that the firmware says are near to the GPU.",
+    ("numa.node", "cpus"),
+)
+GPU_PROCESS_CPUS = Metric(
+    "gpu.process.cpus.local",
+    GAUGE,
+    "1",
+    Kind.GPU,
+    "Share of the processors that a process of the GPU may run on which are near to the GPU; 0 is "
+    "the case that ruins transfers.",
+    ("process.pid",),
+)
+GPU_PROCESS_NODES = Metric(
+    "gpu.process.memory_nodes.local",
+    GAUGE,
+    "1",
+    Kind.GPU,
+    "Share of the NUMA nodes from which a process of the GPU may take memory that are the GPU's.",
+    ("process.pid",),
+)
+CONTAINER_INFO = Metric(
+    "container.info",
+    GAUGE,
+    "",
+    Kind.CONTAINER,
+    "Always 1; a container with a process that has a GPU open; names are empty outside Kubernetes.",
+    ("container.runtime", "k8s.namespace.name", "k8s.pod.name", "k8s.container.name"),
+)
+POD_INFO = Metric(
+    "pod.info",
+    GAUGE,
+    "",
+    Kind.POD,
+    "Always 1; a pod with a process that has a GPU open.",
+    ("k8s.namespace.name", "k8s.pod.name", "k8s.pod.qos"),
+)
+DEVICE_ALLOCATION = Metric(
+    "host.device.allocation",
+    GAUGE,
+    "",
+    Kind.HOST,
+    "Always 1; a device that kubelet gave to a container, which may leave it idle; hw.id is that "
+    "of the GPU or MIG slice, or empty where the device's id does not tell it.",
+    (
+        "k8s.resource",
+        "device.id",
+        "hw.id",
+        "k8s.namespace.name",
+        "k8s.pod.name",
+        "k8s.container.name",
+    ),
+)

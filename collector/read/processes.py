@@ -1,4 +1,4 @@
-"""Finds the processes behind a listening port, from /proc.
+"""Reads processes from /proc, and finds those behind a listening port.
 
 Formats: man 5 proc, and Documentation/networking/proc_net_tcp.rst of the kernel.
 """
@@ -35,14 +35,26 @@ class Process(NamedTuple):
 
 def read(root: Path, pid: int) -> Process | None:
     """Read one process; None if it is gone."""
+    found = stat(f"{root}/proc/{pid}/stat")
+    if found is None:
+        return None
+    comm, fields = found
+    return Process(pid, int(fields[1]), int(fields[_START - 2]), comm)
+
+
+def stat(path: str) -> tuple[str, list[str]] | None:
+    """Read a `stat` file of a process or thread; None if it is gone.
+
+    Returns:
+        The name, and the fields from the state on: the third of man 5 proc_pid_stat comes first.
+    """
     try:
-        stat = (root / "proc" / str(pid) / "stat").read_text(errors="replace")
+        text = Path(path).read_text(errors="replace")
     except OSError:
         return None
     # The name stands in parentheses and may hold blanks and parentheses.
-    comm, _, rest = stat.partition("(")[2].rpartition(")")
-    fields = rest.split()
-    return Process(pid, int(fields[1]), int(fields[_START - 2]), comm)
+    comm, _, rest = text.partition("(")[2].rpartition(")")
+    return comm, rest.split()
 
 
 def table(root: Path) -> dict[int, Process]:
