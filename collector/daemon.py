@@ -13,18 +13,20 @@ from contextlib import AsyncExitStack, suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
-from collector import __version__, placement, systemd, web
+from collector import __version__, hangs, placement, systemd, web
 from collector.attribution import Attribution
 from collector.batch import Batch
 from collector.catalog import selfmetrics
 from collector.config import Config, ConfigError, Configured, found
 from collector.entity import Kind
 from collector.events import Events
+from collector.evidence import Evidence
 from collector.export.prometheus import Page
 from collector.facility import INTERVAL, Facility
+from collector.hangs import Hangs
 from collector.metric import Metric
 from collector.poller import STALE, Source
-from collector.settings import Otlp
+from collector.settings import Otlp, Settings
 from collector.store import Store
 from collector.topology import Topology
 from collector.web import api
@@ -37,7 +39,7 @@ log = logging.getLogger(__name__)
 
 LOOK = 60.0  # seconds between two looks for what else can be read on this host
 HOUSEKEEPING = 5.0  # seconds between two looks at oneself
-NEEDS_RESTART = ("daemon", "web", "store", "attribution", "exporters", "capacity")
+NEEDS_RESTART = tuple(section for section in Settings.model_fields if section != "topology")
 _SELF = frozenset(value for value in vars(selfmetrics).values() if isinstance(value, Metric))
 _PAGE = resource.getpagesize()
 
@@ -61,8 +63,12 @@ class Daemon:
         self.topology = Topology(settings.store.history)
         self.attribution = Attribution(settings.attribution, self.host, self.store, self.topology)
         self.facility = Facility(settings.capacity, self.host, self.store, self.topology)
+        self.hangs = Hangs(settings.hangs, self.host, self.store, self.topology)
         self.events = Events()
         self.sources: dict[str, Source] = {}
+        self.evidence = Evidence(
+            settings.evidence, self.host, self.store, self.topology, self.events, self.sources
+        )
         self.listening: list[str] = []
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._stopping = asyncio.Event()
@@ -99,11 +105,13 @@ class Daemon:
             self.listening = await stack.enter_async_context(
                 web.serve(app, settings.web.listen_address)
             )
+            stack.push_async_callback(self.evidence.close)
             stack.push_async_callback(self._stop_sources)
             self._start_sources()
             works = [
                 _repeat("attribution", settings.attribution.interval, self._attribute),
                 _repeat("facility", INTERVAL, self._derive),
+                _repeat("hangs", hangs.INTERVAL, self._look_for_hangs),
                 _repeat("housekeeping", HOUSEKEEPING, self._keep_house),
                 self._look_again(),
             ]
@@ -213,6 +221,8 @@ class Daemon:
     def _deliver(self, source: str, batch: Batch) -> None:
         self.attribution.take(batch.calls)
         self.events.take(batch.events, source)
+        for event in batch.events:
+            self.evidence.consider(event)
 
     def _attribute(self, now: float, late: float) -> None:
         lifetime = STALE * self.config.settings.attribution.interval
@@ -220,6 +230,11 @@ class Daemon:
 
     def _derive(self, now: float, late: float) -> None:
         self.store.write(self.facility.step(now), "facility", STALE * INTERVAL)
+
+    def _look_for_hangs(self, now: float, late: float) -> None:
+        batch = self.hangs.step(now)
+        self.store.write(batch, "hangs", STALE * hangs.INTERVAL)
+        self._deliver("hangs", batch)
 
     def _keep_house(self, now: float, late: float) -> None:
         """Forget what is old, and say how the daemon itself does."""

@@ -180,6 +180,44 @@ class Capacity(Section):
     )
 
 
+class Hangs(Section):
+    """When collectives are taken to hang: no operations while GPUs are busy waiting."""
+
+    after: float = Field(default=30.0, gt=0, description="Seconds without an operation.")
+    utilization: float = Field(
+        default=0.95, gt=0, le=1, description="Utilization from which on a GPU is busy."
+    )
+    power: float = Field(
+        default=0.3,
+        gt=0,
+        le=1,
+        description="The same as a share of the power limit, where utilization cannot be read.",
+    )
+    memory: float = Field(
+        default=0.2,
+        gt=0,
+        le=1,
+        description="Memory utilization above which a GPU computes and does not wait; 1 for never.",
+    )
+
+
+class Evidence(Section):
+    """What is saved at once when something goes wrong that leaves no trace later."""
+
+    enabled: bool = Field(default=True, description="Save snapshots.")
+    directory: str = Field(
+        default="",
+        description="Where to; by default evidence/ in $STATE_DIRECTORY or ~/.local/state/w2t.",
+    )
+    keep: int = Field(default=10, gt=0, description="Snapshots that are kept, the newest.")
+    minutes: float = Field(default=10.0, gt=0, description="Minutes of history that are saved.")
+    cooldown: float = Field(
+        default=600.0, ge=0, description="Seconds between two snapshots for events of one name."
+    )
+    timeout: float = Field(default=20.0, gt=0, description="Seconds that one source may take.")
+    max_bytes: int = Field(default=256 << 20, gt=0, description="Bytes of a snapshot at most.")
+
+
 class Settings(Section):
     """All of the config but the plugins, which each check their own tables."""
 
@@ -190,3 +228,5 @@ class Settings(Section):
     exporters: Exporters = Exporters()
     topology: Placement = Placement()
     capacity: Capacity = Capacity()
+    hangs: Hangs = Hangs()
+    evidence: Evidence = Evidence()

@@ -13,7 +13,7 @@ import pytest
 
 from collector import catalog, plugin
 from collector.batch import MAX_LABELS
-from collector.catalog import attribution, facility, selfmetrics
+from collector.catalog import attribution, facility, hangs, selfmetrics
 from collector.metric import COUNTER, Metric
 
 ROOT = Path(__file__).parent.parent
@@ -130,7 +130,7 @@ class TestCatalogue:
         declared = {metric for kind in PLUGINS for metric in plugin.load(kind).metrics}
         own = [
             value
-            for module in (attribution, facility, selfmetrics)
+            for module in (attribution, facility, hangs, selfmetrics)
             for value in vars(module).values()
         ]
         declared |= {metric for metric in own if isinstance(metric, Metric)}

@@ -33,7 +33,7 @@ class _Frame:
     def __init__(self, layout: Layout, openmetrics: bool) -> None:
         prefixes = layout.pieces()
         for metric, first, _ in layout.families:
-            prefixes[first] = b"\n" + _head(metric, openmetrics) + prefixes[first]
+            prefixes[first] = b"\n" + head(metric, openmetrics) + prefixes[first]
         self.blocks = [
             list(chain.from_iterable((prefix, b"") for prefix in prefixes[first : first + _BLOCK]))
             for first in range(0, len(prefixes), _BLOCK)
@@ -59,7 +59,7 @@ class Page:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._layout = Layout(store, _prefix)
+        self._layout = Layout(store, prefix)
         self._version = -1
         self._frames: dict[bool, _Frame] = {}
         self._texts: list[bytes] = []
@@ -123,7 +123,7 @@ def _fill(blocks: list[list[bytes]], texts: list[bytes]) -> Iterator[bytes]:
         yield b"".join(block)
 
 
-def _prefix(key: SeriesKey) -> bytes:
+def prefix(key: SeriesKey) -> bytes:
     r"""Make `\nname{labels} `; a label with an empty value is the same as none, so left out."""
     metric, entity, labels = key
     values = (*entity.key, *entity.kind.constants.values(), *labels)
@@ -149,8 +149,8 @@ def _escape(text: str, quote: str = r"\"") -> str:
     return text.replace("\\", r"\\").replace("\n", r"\n").replace('"', quote)
 
 
-def _head(metric: Metric, openmetrics: bool) -> bytes:
-    """Make what stands before a family's first sample."""
+def head(metric: Metric, openmetrics: bool) -> bytes:
+    """Make what stands before a family's first sample: help, type, unit."""
     name = metric.prometheus
     kind = metric.instrument.value
     if not openmetrics:
