@@ -129,7 +129,8 @@ class Port:
             batch.extend(self._keys, self._values)
         return self._follow(batch)
 
-    def _part(self, name: str, batch: Batch, read: Callable[..., None], *arguments: object) -> bool:
+    def _part(self, name: str, batch: Batch, read: Callable[[str], None]) -> bool:
+        """Read a part of the port unless it rests; say whether it was read."""
         if (rests_until := self._rests.get(name)) is not None:
             if batch.at < rests_until:
                 return False
