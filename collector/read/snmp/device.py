@@ -172,7 +172,7 @@ class Device:
                     if total is None:
                         continue
                     value = total
-            except ValueError as error:
+            except (ValueError, OverflowError) as error:
                 batch.failed(key.entity, ValueError(f"{key.metric.name} {error} ({oid})"))
                 continue
             found[oid] = value

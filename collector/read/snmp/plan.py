@@ -247,7 +247,11 @@ class _Plan:
         found = []
         for label in ("model", "serial", "firmware"):
             rows = self._walks.get(getattr(info, label) or "", {})
-            own = [raw for at, raw in rows.items() if at[:1] == (self._units[unit],) or at == (0,)]
+            own = [
+                raw
+                for at, raw in rows.items()
+                if at[:1] == (self._units[unit],) or (first and at == (0,))
+            ]
             told = text(own[0]) if own else ""
             found.append(told or ((groups.get(label) or "") if first else ""))
         return (info.vendor, *found, self._profile.name)
