@@ -12,7 +12,7 @@ from typing import Any, Self
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from plugins.power.redfish.document import moment
+from plugins.power.redfish.document import values
 
 Tree = dict[str, Any]
 SESSIONS = "/redfish/v1/SessionService/Sessions"
@@ -42,10 +42,10 @@ def newest(documents: Tree) -> float | None:
     """The time of the newest value in the metric reports, in seconds since the epoch."""
     times = [
         at
-        for document in documents.values()
+        for path, document in documents.items()
         if isinstance(document, dict)
-        for value in document.get("MetricValues", ())
-        if (at := moment(value.get("Timestamp"))) is not None
+        for value in values(document, path)
+        if "MetricValues" in document and (at := value.at) is not None
     ]
     return max(times, default=None)
 
@@ -132,8 +132,12 @@ class Service:
         members = document.get("Members")
         if not isinstance(members, list):
             return document
-        full = [self.tree.get(str(one.get("@odata.id")).rstrip("/"), one) for one in members]
-        return document | {"Members": [one for one in full if isinstance(one, dict)]}
+        full = []
+        for one in members:
+            path = str(one.get("@odata.id")).rstrip("/") if isinstance(one, dict) else ""
+            found = self.tree.get(path)
+            full.append(found if isinstance(found, dict) else one)
+        return document | {"Members": full}
 
     def _login(self, body: dict[str, str]) -> web.Response:
         self.logins += 1

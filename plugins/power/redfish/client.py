@@ -6,6 +6,7 @@ Rules are those of DMTF DSP0266 (the Redfish specification), clause 13.3 for ses
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import json
 import ssl
@@ -211,10 +212,9 @@ class Client:
             ).path
 
     def _use_basic(self, secret: str) -> None:
-        import aiohttp
-
         self._auth = "basic"
-        self._basic = {"Authorization": aiohttp.BasicAuth(self._user, secret).encode()}
+        pair = base64.b64encode(f"{self._user}:{secret}".encode()).decode()  # RFC 7617
+        self._basic = {"Authorization": f"Basic {pair}"}
 
     async def _send(
         self, method: str, path: str, body: Document | None = None

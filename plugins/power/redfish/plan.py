@@ -17,8 +17,8 @@ def plan(walk: Walk) -> dict[str, Need]:
     A value is read where it stands, or in a report; a copy of it in yet another document, which may
     be older, is not looked at.
 
-    Reports come first. Where they have half of what is needed with each poll, the rest has time,
-    so that a poll is one request for each report.
+    Where reports have some of what is needed with each poll, the rest has time, so that a poll is
+    one request for each report.
     """
     reports = {path: walk.supplies.get(path, frozenset()) for path in walk.reports}
     others = {path: has for path, has in walk.supplies.items() if path not in reports}
@@ -28,10 +28,10 @@ def plan(walk: Walk) -> dict[str, Need]:
     chosen = dict.fromkeys(_cover([one.places for one in fast], reports), Need.FAST)
     reported = frozenset[str]().union(*(reports[path] for path in chosen))
     left = [one for one in fast if reported.isdisjoint(one.places)]
-    if chosen and 2 * len(left) <= len(fast):
+    if chosen:
         slow += left
     else:
-        chosen |= dict.fromkeys(_cover([one.places[:1] for one in left], others), Need.FAST)
+        chosen = dict.fromkeys(_cover([one.places[:1] for one in left], others), Need.FAST)
     had = reported.union(*(others[path] for path in chosen if path in others))
     missing = [one.places[:1] for one in slow if one.places[0] not in had]
     return chosen | dict.fromkeys(_cover(missing, others), Need.SLOW)

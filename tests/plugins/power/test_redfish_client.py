@@ -1,0 +1,316 @@
+"""Sessions, faults and limits of a Redfish service, and one that is slow."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from collector.read.http import AnswerError
+from plugins.power.redfish import Redfish, client
+from plugins.power.redfish.client import LoginError
+from tests.fakes.redfish import SESSIONS, Gate, Service, Tree, tree
+from tests.plugins.power.redfish import opened, poll, read, values
+
+RECORDED = Path(__file__).parents[2] / "recorded" / "redfish"
+USER: dict[str, Any] = {"user": "monitor", "password": "secret", "host": ""}
+SHELF = "/redfish/v1/Chassis/powershelf"
+
+
+@pytest.fixture
+def bmc() -> Tree:
+    return copy.deepcopy(tree(RECORDED / "bmc_with_report" / "input" / "redfish"))
+
+
+@pytest.fixture
+def shelf() -> Tree:
+    return copy.deepcopy(tree(RECORDED / "power_shelf" / "input" / "redfish"))
+
+
+def run(service: Service, work: Callable[[Redfish], Awaitable[None]], **config: object) -> None:
+    async def inner() -> None:
+        async with service:
+            plugin = await opened(service, **config)
+            try:
+                await work(plugin)
+            finally:
+                await plugin.close()
+
+    asyncio.run(inner())
+
+
+def test_one_session_serves_all_polls_and_ends_with_the_plugin(bmc: Tree) -> None:
+    service = Service(bmc, ("monitor", "secret"))
+
+    async def work(plugin: Redfish) -> None:
+        for _ in range(3):
+            assert (await poll(plugin)).errors == []
+        assert service.logins == 1
+        assert len(service.tokens) == 1
+
+    run(service, work, **USER)
+    assert service.tokens == set()
+
+
+def test_a_session_that_the_service_forgot_is_opened_again(bmc: Tree) -> None:
+    service = Service(bmc, ("monitor", "secret"))
+
+    async def work(plugin: Redfish) -> None:
+        await poll(plugin)
+        service.tokens.clear()
+        batch = await poll(plugin)
+        assert batch.errors == []
+        assert values(batch)["host.input_power", "gpu-node-1", "redfish"] > 0
+        assert service.logins == 2
+
+    run(service, work, **USER)
+
+
+def test_a_service_without_sessions_is_asked_with_basic_authentication(bmc: Tree) -> None:
+    service = Service(bmc, ("monitor", "secret"))
+    service.sessions = False
+    batch = asyncio.run(read(service, **USER))
+    assert batch.errors == []
+    assert ("host.input_power", "gpu-node-1", "redfish") in values(batch)
+
+
+def test_a_password_that_is_refused_is_not_tried_again_at_once(bmc: Tree) -> None:
+    """BMCs lock an account after some."""
+    service = Service(bmc, ("monitor", "other"))
+
+    async def work(plugin: Redfish) -> None:
+        for _ in range(3):
+            with pytest.raises(LoginError, match="refuses user monitor"):
+                await poll(plugin)
+        assert service.logins == 1
+
+    run(service, work, **USER)
+
+
+def test_without_a_user_the_error_says_what_is_missing(bmc: Tree) -> None:
+    batch = asyncio.run(read(Service(bmc, ("monitor", "secret"))))
+    assert "needs a user and a password" in str(batch.errors[0][1])
+
+
+def test_another_host_is_never_asked(bmc: Tree) -> None:
+    bmc["/redfish/v1"]["Chassis"] = {"@odata.id": "https://example.org/redfish/v1/Chassis"}
+    bmc["/redfish/v1"]["Systems"] = {"@odata.id": "//example.org/redfish/v1/Systems"}
+    service = Service(bmc)
+    batch = asyncio.run(read(service))
+    assert not [key for key in batch.keys if key.metric.name.startswith("host.")]
+
+
+def test_what_is_not_followed_is_not_asked(bmc: Tree) -> None:
+    service = Service(bmc)
+    asyncio.run(read(service))
+    assert not [path for path in service.gets if "UpdateService" in path or "Session" in path]
+
+
+@pytest.mark.parametrize("answer", [500, b"{", b"[1, 2]", b"\xff\xfe", b"[" * 100_000, b'"text"'])
+def test_a_part_that_cannot_be_read_keeps_nothing_else_from_being_read(
+    bmc: Tree, answer: bytes | int
+) -> None:
+    bmc["/redfish/v1/Chassis/Chassis_0/ThermalSubsystem"] = answer
+    batch = asyncio.run(read(Service(bmc), host=""))
+    assert len(batch.errors) == 1
+    assert values(batch)["host.input_power", "gpu-node-1", "redfish"] > 1300
+
+
+def test_a_link_that_leads_nowhere_is_no_error(bmc: Tree) -> None:
+    del bmc["/redfish/v1/Chassis/Chassis_0/ThermalSubsystem"]
+    assert asyncio.run(read(Service(bmc))).errors == []
+
+
+def test_an_answer_that_is_too_large_is_given_up(
+    shelf: Tree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client, "MAX_BODY", 1000)
+    batch = asyncio.run(read(Service(shelf)))
+    assert "larger than" in str(batch.errors[0][1])
+
+
+def test_a_root_that_is_no_redfish_fails_the_whole_target() -> None:
+    async def work(plugin: Redfish) -> None:
+        with pytest.raises(AnswerError, match="404"):
+            await poll(plugin)
+
+    run(Service({}), work)
+
+
+def test_a_service_that_is_away_is_unreachable_and_comes_back(shelf: Tree) -> None:
+    async def work() -> None:
+        async with Service(shelf) as service:
+            plugin = await opened(service)
+            await poll(plugin)
+        with pytest.raises(OSError, match="redfish/v1"):
+            await poll(plugin)
+        await plugin.close()
+
+    asyncio.run(work())
+
+
+def test_what_a_failed_document_said_is_told_no_more(shelf: Tree) -> None:
+    service = Service(shelf)
+
+    async def work(plugin: Redfish) -> None:
+        assert ("pdu.power", "u", "measured") in values(await poll(plugin))
+        shelf[f"{SHELF}/Sensors"] = 500
+        batch = await poll(plugin)
+        assert ("pdu.power", "u", "measured") not in values(batch)
+        assert "answered 500" in str(batch.errors[0][1])
+
+    run(service, work)
+
+
+def test_a_value_that_is_gone_is_told_no_more(shelf: Tree) -> None:
+    async def work(plugin: Redfish) -> None:
+        assert ("pdu.power", "u", "measured") in values(await poll(plugin))
+        members = shelf[f"{SHELF}/Sensors"]["Members"]
+        members[0]["Reading"] = None
+        members[1]["Reading"] = 3999.0
+        found = values(await poll(plugin))
+        assert ("pdu.power", "u", "measured") not in found
+        assert found["pdu.output.power", "u"] == 3999.0
+
+    run(Service(shelf), work)
+
+
+def test_a_slow_answer_is_waited_for_and_not_asked_for_twice(shelf: Tree) -> None:
+    """It takes longer than many polls; these give what is known, and nothing is lost."""
+    service = Service(shelf)
+
+    async def work(plugin: Redfish) -> None:
+        assert len((await poll(plugin)).keys) > 40
+        gate = service.gate = Gate()
+        service.gets.clear()
+        shelf[f"{SHELF}/Sensors"]["Members"][0]["Reading"] = 4000.0
+        plugin.timeout = 0.01
+        for _ in range(5):
+            found = values(await poll(plugin))
+            assert found["pdu.power", "u", "measured"] == 3120
+        await gate.asked.wait()
+        assert len(service.gets) == 1
+        gate.open.set()
+        plugin.timeout = 60
+        assert values(await poll(plugin))["pdu.power", "u", "measured"] == 4000.0
+        assert len(service.gets) == 1
+
+    run(service, work)
+
+
+def test_a_slow_discovery_goes_on_over_several_polls(bmc: Tree) -> None:
+    service = Service(bmc)
+    turn = asyncio.Semaphore(0)
+
+    async def one_by_one(path: str) -> None:
+        await turn.acquire()
+
+    service.gate = one_by_one
+
+    async def work(plugin: Redfish) -> None:
+        plugin.timeout = 0.01
+        sizes = []
+        while not plugin._reader.complete:
+            turn.release()
+            sizes.append(len((await poll(plugin)).keys))
+        assert len(sizes) > 20
+        assert sizes[-1] == max(sizes)
+        assert 0 < sizes[len(sizes) // 2] < sizes[-1]
+        assert len(service.gets) == len(set(service.gets))
+
+    run(service, work, requests=1)
+
+
+@pytest.mark.parametrize("requests", [1, 2])
+def test_no_more_requests_at_once_than_allowed(bmc: Tree, requests: int) -> None:
+    service = Service(bmc)
+
+    async def others_first(path: str) -> None:
+        await asyncio.sleep(0.002)
+
+    service.gate = others_first
+    asyncio.run(read(service, requests=requests))
+    assert service.most_at_once == requests
+
+
+def test_a_hanging_service_is_given_up_after_some_requests(bmc: Tree) -> None:
+    service = Service(bmc)
+
+    async def work(plugin: Redfish) -> None:
+        await poll(plugin)
+        service.gate = Gate()
+        with pytest.raises(TimeoutError, match="no whole answer"):
+            for _ in range(10):
+                await poll(plugin)
+
+    run(service, work, request_timeout=0.05)
+
+
+def test_a_close_in_the_midst_of_an_answer_waits_for_nothing(bmc: Tree) -> None:
+    service = Service(bmc)
+
+    async def work(plugin: Redfish) -> None:
+        service.gate = Gate()
+        plugin.timeout = 0.01
+        await poll(plugin)
+        await plugin.close()
+        assert plugin._cycle is None
+
+    run(service, work)
+
+
+def test_a_part_that_is_gone_starts_a_new_discovery(
+    shelf: Tree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("plugins.power.redfish.reader.SOONEST", 0.0)
+
+    async def work(plugin: Redfish) -> None:
+        await poll(plugin)
+        shelf["/redfish/v1/Chassis/shelf-b"] = shelf.pop(SHELF) | {"Id": "powershelf-b"}
+        shelf["/redfish/v1/Chassis"]["Members"][0]["@odata.id"] = "/redfish/v1/Chassis/shelf-b"
+        sensors = shelf.pop(f"{SHELF}/Sensors")
+        shelf["/redfish/v1/Chassis/shelf-b"]["Sensors"] = {"@odata.id": "/redfish/v1/S/Sensors"}
+        for member in sensors["Members"]:
+            member["@odata.id"] = member["@odata.id"].replace(SHELF, "/redfish/v1/S")
+        shelf["/redfish/v1/S/Sensors"] = sensors
+        await poll(plugin)
+        assert values(await poll(plugin))["pdu.power", "u", "measured"] == 3120
+
+    run(Service(shelf), work)
+
+
+def test_a_recording_replays_to_the_same_values(bmc: Tree, tmp_path: Path) -> None:
+    bmc["/redfish/v1/Chassis/Chassis_0"]["SerialNumber"] = "4711"
+
+    async def work() -> tuple[dict[tuple[str, ...], float], dict[tuple[str, ...], float]]:
+        service = Service(bmc)
+        async with service:
+            await Redfish(target=service.url, timeout=60).record(tmp_path)
+        again = Service(tree(tmp_path / "input" / "redfish"))
+        return values(await read(Service(bmc))), values(await read(again))
+
+    first, second = asyncio.run(work())
+    assert {k: v for k, v in first.items() if k[0] != "source.clock.offset"} == {
+        k: v for k, v in second.items() if k[0] != "source.clock.offset"
+    }
+    assert "4711" not in "".join(file.read_text() for file in tmp_path.rglob("*.json"))
+
+
+@pytest.mark.parametrize("target", ["ftp://bmc", "https://", "https://user@bmc", ""])
+def test_a_target_that_is_no_address_is_refused(target: str) -> None:
+    with pytest.raises(ValidationError, match="is no address"):
+        Redfish(target=target)
+
+
+def test_sessions_are_found_by_the_root_alone(bmc: Tree) -> None:
+    assert bmc["/redfish/v1"]["Links"]["Sessions"]["@odata.id"] == SESSIONS
+    del bmc["/redfish/v1"]["Links"]
+    service = Service(bmc, ("monitor", "secret"))
+    batch = asyncio.run(read(service, **USER))
+    assert service.logins == 0
+    assert "answered 401" in str(batch.errors[0][1])
