@@ -64,14 +64,14 @@ class Replay:
     Attributes:
         fields: Of the plugin, in place of those in the config.
         names: What to write in the page in place of what only this run is about.
-        polls: How often to poll.
+        polls: How often to poll, and after what pause, in s: the clock of a library is the real one.
         bodies: What to send to the plugin once it listens.
     """
 
     def __init__(self) -> None:
         self.fields: dict[str, object] = {}
         self.names: dict[str, str] = {}
-        self.polls = 1
+        self.polls, self.pause = 1, 0.0
         self.bodies: list[Path] = []
 
 
@@ -105,6 +105,7 @@ async def replay(case: Path, target: str, request: pytest.FixtureRequest) -> Asy
             elif path.name == "statistics.toml":
                 Kernel(path).install(request.getfixturevalue("monkeypatch"))
             elif path.name.startswith("scenario."):
+                found.polls, found.pause = 2, 0.12  # what GPM says is between two samples
                 library = request.getfixturevalue("library")
                 monkeypatch = request.getfixturevalue("monkeypatch")
                 for name, value in nvml.environment(library, path).items():
@@ -177,6 +178,7 @@ async def page(
                 await post(plugin, replayed.bodies)
             for _ in range(replayed.polls):
                 clock[0] += MINUTE
+                await asyncio.sleep(replayed.pause)
                 await source.poll()
                 assert source.error is None or source.error.startswith("partial"), source.error
         finally:

@@ -212,5 +212,6 @@ class Nvml(Plugin):
         """Say once that a GPU is gone."""
         if not device.lost:
             device.lost = True
-            log.warning("%s is lost: %s", device.entity, why)
+            uuid = device.entity.key[-1]
+            log.warning("%s is no longer among the GPUs that answer: %s", uuid, why)
             batch.event(Event("gpu.lost", device.entity, batch.at, Severity.FATAL, why))
