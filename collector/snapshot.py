@@ -71,7 +71,11 @@ async def in_child(name: str, place: Path, config: bytes) -> None:
     command = (sys.executable, "-m", "collector.recordmain", name, str(place))
     pipe = asyncio.subprocess.PIPE
     child = await asyncio.create_subprocess_exec(
-        *command, stdin=pipe, stdout=asyncio.subprocess.DEVNULL, stderr=pipe
+        *command,
+        stdin=pipe,
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=pipe,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
     )
     try:
         _, said = await child.communicate(config)
