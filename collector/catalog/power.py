@@ -175,10 +175,14 @@ SENSOR_POWER = Metric(
     GAUGE,
     "W",
     Kind.SENSOR,
-    "Power by a hwmon sensor; sensors of one host can contain one another: do not add them.",
+    "Power by a sensor of the host or its BMC; one can contain another: do not add them.",
 )
 SENSOR_ENERGY = Metric(
-    "sensor.energy", COUNTER, "J", Kind.SENSOR, "Energy by a hwmon sensor; see w2t.sensor.power."
+    "sensor.energy",
+    COUNTER,
+    "J",
+    Kind.SENSOR,
+    "Energy by a sensor of the host or its BMC; see w2t.sensor.power.",
 )
 
 HOST_INPUT_POWER = Metric(

@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import json
+import ssl
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime, timedelta
 from email.utils import formatdate
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Self
 
 from aiohttp import web
 from aiohttp.test_utils import TestServer
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 
 from plugins.power.redfish.document import values
 
@@ -63,7 +71,12 @@ class Service:
         gate: Is awaited before each answer, with the path.
     """
 
-    def __init__(self, documents: Tree, user: tuple[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        documents: Tree,
+        user: tuple[str, str] | None = None,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
         self.tree = documents
         self.gets: list[str] = []
         self.user = user
@@ -74,12 +87,13 @@ class Service:
         self.gate: Callable[[str], Awaitable[None]] | None = None
         self.most_at_once = 0
         self._at_once = 0
+        self._tls = tls
         app = web.Application()
         app.router.add_route("*", "/{path:.*}", self._handle)
         self._server = TestServer(app)
 
     async def __aenter__(self) -> Self:
-        await self._server.start_server()
+        await self._server.start_server(ssl=self._tls)
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -87,7 +101,7 @@ class Service:
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self._server.port}"
+        return f"{'https' if self._tls else 'http'}://127.0.0.1:{self._server.port}"
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         self._at_once += 1
@@ -147,6 +161,32 @@ class Service:
         self.tokens.add(token)
         headers = {"X-Auth-Token": token, "Location": f"{SESSIONS}/{token}"}
         return web.json_response({}, status=201, headers=headers)
+
+
+def certificate(folder: Path) -> Path:
+    """Write a certificate of 127.0.0.1 that signed itself, with its key, into one file."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "bmc")])
+    now = datetime.now(UTC)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(
+            x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False
+        )
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    pem = Encoding.PEM
+    private = key.private_bytes(pem, PrivateFormat.PKCS8, NoEncryption())
+    file = folder / "bmc.pem"
+    file.write_bytes(made.public_bytes(pem) + private)
+    return file
 
 
 class Gate:

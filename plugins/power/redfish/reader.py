@@ -103,7 +103,6 @@ class Reader:
         """
         self._since = begun = time.monotonic()
         self.errors.clear()
-        self._hung = 0
         try:
             await self._read_due()
             until = time.monotonic() + max(budget, time.monotonic() - begun)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import ssl
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from pydantic import ValidationError
 from collector.read.http import AnswerError
 from plugins.power.redfish import Redfish, client
 from plugins.power.redfish.client import LoginError
-from tests.fakes.redfish import SESSIONS, Gate, Service, Tree, tree
+from tests.fakes.redfish import SESSIONS, Gate, Service, Tree, certificate, tree
 from tests.plugins.power.redfish import opened, poll, read, values
 
 RECORDED = Path(__file__).parents[2] / "recorded" / "redfish"
@@ -226,6 +227,21 @@ def test_a_slow_discovery_goes_on_over_several_polls(bmc: Tree) -> None:
     run(service, work, requests=1)
 
 
+def test_a_service_that_hangs_holds_up_no_other(bmc: Tree, shelf: Tree) -> None:
+    async def work() -> None:
+        async with Service(bmc) as hung, Service(shelf) as well:
+            gate = hung.gate = Gate()
+            first, second = await opened(hung, timeout=0.01), await opened(well)
+            assert (await poll(first)).keys == []
+            await gate.asked.wait()
+            assert ("pdu.power", "u", "measured") in values(await poll(second))
+            assert gate.waiting == 1
+            await first.close()
+            await second.close()
+
+    asyncio.run(work())
+
+
 @pytest.mark.parametrize("requests", [1, 2])
 def test_no_more_requests_at_once_than_allowed(bmc: Tree, requests: int) -> None:
     service = Service(bmc)
@@ -314,3 +330,18 @@ def test_sessions_are_found_by_the_root_alone(bmc: Tree) -> None:
     batch = asyncio.run(read(service, **USER))
     assert service.logins == 0
     assert "answered 401" in str(batch.errors[0][1])
+
+
+def test_a_certificate_is_checked_unless_the_config_says_otherwise(
+    shelf: Tree, tmp_path: Path
+) -> None:
+    file = certificate(tmp_path)
+    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    tls.load_cert_chain(file)
+
+    def ask(**config: Any) -> int:
+        return len(asyncio.run(read(Service(shelf, tls=tls), **config)).keys)
+
+    with pytest.raises(OSError, match="CERTIFICATE_VERIFY_FAILED"):
+        ask()
+    assert ask(ca_file=file) == ask(verify=False) > 40
