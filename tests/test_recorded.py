@@ -102,6 +102,12 @@ async def replay(case: Path, target: str, request: pytest.FixtureRequest) -> Asy
                 ras = stack.enter_context(Ras(path.read_bytes(), json=path.suffix == ".json"))
                 found.fields["target"] = ras.target
                 found.names[ras.target] = target
+            elif path.name == "kubelet.textproto":
+                pytest.importorskip("grpc", reason="grpcio is not installed")
+                from tests.fakes.kubelet import Kubelet
+
+                kubelet = stack.enter_context(Kubelet(path.read_text()))
+                found.fields["socket"] = kubelet.socket
             elif path.name == "statistics.toml":
                 Kernel(path).install(request.getfixturevalue("monkeypatch"))
             elif path.name.startswith("scenario."):
@@ -151,8 +157,9 @@ async def send(plugin: SnmpTrap, datagrams: list[bytes]) -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
         for datagram in datagrams:
             sender.sendto(datagram, ("127.0.0.1", plugin.port))
-    while plugin.received < len(datagrams):
-        await asyncio.sleep(0.01)
+    async with asyncio.timeout(30):
+        while plugin.received < len(datagrams):
+            await asyncio.sleep(0.01)
 
 
 async def page(
