@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import pynvml
 
+from collector.batch import Batch, SeriesKey
 from collector.childmain import doing
 from collector.entity import Entity
 from collector.metric import Metric
@@ -65,6 +66,35 @@ class Sample(NamedTuple):
     value: float | None
     labels: tuple[str, ...] = ()
     at: float | None = None
+
+
+class Kept:
+    """Samples of the slow tier, stated again with each poll until they are read anew.
+
+    Args:
+        samples: What there is at first.
+    """
+
+    def __init__(self, samples: Iterable[Sample] = ()) -> None:
+        self._keys: list[SeriesKey] = []
+        self._values: list[float] = []
+        self._times: dict[int, float] = {}
+        self.extend(samples)
+
+    def extend(self, samples: Iterable[Sample]) -> None:
+        """Keep more of them; a value of None is none."""
+        for metric, entity, value, labels, at in samples:
+            if value is not None:
+                if at is not None:
+                    self._times[len(self._keys)] = at
+                self._keys.append(SeriesKey(metric, entity, labels))
+                self._values.append(value)
+
+    def state(self, batch: Batch) -> None:
+        """Add all."""
+        base = len(batch.keys)
+        batch.times.update({base + position: at for position, at in self._times.items()})
+        batch.extend(self._keys, self._values)
 
 
 class Calls:

@@ -7,14 +7,14 @@ from typing import Any
 
 import pynvml
 
-from collector.batch import Batch
-from collector.catalog import gpu, nvlink
+from collector.batch import Batch, Link
+from collector.catalog import gpu
 from collector.entity import Entity, Kind
 from collector.metric import COUNTER, Metric
 from plugins.gpu import _nvml_fields as fields
 from plugins.gpu import _nvml_health as health
 from plugins.gpu import _nvml_links as links
-from plugins.gpu._nvml_calls import Calls, Sample
+from plugins.gpu._nvml_calls import Calls, Kept, Sample
 from plugins.gpu._nvml_gpm import Gpm
 from plugins.gpu._nvml_mig import Slices
 from plugins.gpu._nvml_processes import Processes
@@ -101,8 +101,8 @@ class Device:
         self._processes = Processes(self.calls, now)
         self._gpm = Gpm(self.calls, self.entity) if gpm else None
         self._slices = Slices(self.calls, self.entity)
-        self._kept: list[Sample] = []
-        self._pids: list[str] = []
+        self._kept = Kept()
+        self._links: list[Link] = []
         self._reasons = 0
 
     def read(self, batch: Batch, driver: str, boards: set[str], *, slow: bool) -> None:
@@ -122,37 +122,35 @@ class Device:
         batch.link(self.entity, self._host)
         try:
             if slow:
-                self._kept = []
+                self._kept, self._links = Kept(), []
                 self.calls.renew()
                 self._slices.list(batch.at)
                 self._read_facts(driver)
                 self._read_processes(batch.at)
-                self._kept += health.ecc(self.calls, self.entity, batch.at)
-                for part in (health.rows, health.pcie, health.fabric, links.read):
-                    self._kept += part(self.calls, self.entity)
+                self._kept.extend(health.ecc(self.calls, self.entity, batch.at))
+                for part in (health.rows, health.pcie, health.fabric):
+                    self._kept.extend(part(self.calls, self.entity))
+                found = list(links.read(self.calls, self.entity))
+                self._kept.extend(found)
+                self._links += (
+                    Link(link, self.entity, 1.0) for link in {sample.entity: 0 for sample in found}
+                )
             self._read_fields(batch, boards, slow=slow)
             self._read_state(batch)
             for sample in self._gpm.read() if self._gpm else ():
                 batch.add(sample.metric, sample.entity, sample.value, *sample.labels)
             self._slices.read(batch, slow=slow)
         finally:
-            self._state_again(batch)
+            self._kept.state(batch)
+            batch.extend_links(self._links)
+            for failure in self.calls.failures:
+                batch.failed(self.entity, failure)
 
     def close(self) -> None:
         """Free what NVML holds for this GPU."""
         self._slices.close()
         if self._gpm is not None:
             self._gpm.close()
-
-    def _state_again(self, batch: Batch) -> None:
-        for metric, entity, value, labels, at in self._kept:
-            batch.add(metric, entity, value, *labels, at=at)
-            if metric is nvlink.STATE and value:
-                batch.link(entity, self.entity)
-        for pid in self._pids:
-            batch.link(Kind.PROCESS(self._host.key[0], pid), self.entity)
-        for failure in self.calls.failures:
-            batch.failed(self.entity, failure)
 
     def _read_fields(self, batch: Batch, boards: set[str], *, slow: bool) -> None:
         """Read all field values in one call, then what stands in for missing ones."""
@@ -266,13 +264,13 @@ class Device:
         self._reasons = -1 if supported is None else supported
 
     def _read_processes(self, now: float) -> None:
-        self._pids = []
         found = None if self._slices else self._processes.read()  # theirs are told by slice
         if found is None:
             return
         self._keep(gpu.PROCESSES, float(len(found)), at=now)
         for process in found:
-            self._pids.append(process.pid)
+            one = Kind.PROCESS(self._host.key[0], process.pid)
+            self._links.append(Link(one, self.entity, 1.0))
             self._keep(gpu.PROCESS_MEMORY, process.memory, process.pid, at=now)
             at = process.at if process.at and abs(process.at - now) < _LATE else now
             self._keep(gpu.PROCESS_UTILIZATION, process.utilization, process.pid, at=at)
@@ -280,7 +278,7 @@ class Device:
     def _keep(
         self, metric: Metric, value: float | None, *labels: str, at: float | None = None
     ) -> None:
-        self._kept.append(Sample(metric, self.entity, value, labels, at))
+        self._kept.extend((Sample(metric, self.entity, value, labels, at),))
 
 
 def _hertz(megahertz: int | None) -> float | None:

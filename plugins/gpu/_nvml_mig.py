@@ -11,7 +11,7 @@ import pynvml
 from collector.batch import Batch
 from collector.catalog import mig
 from collector.entity import Entity, Kind
-from plugins.gpu._nvml_calls import Calls, GoneError, Sample
+from plugins.gpu._nvml_calls import Calls, GoneError, Kept, Sample
 from plugins.gpu._nvml_gpm import Gpm
 from plugins.gpu._nvml_processes import Processes
 
@@ -37,7 +37,7 @@ class Slice:
         self._slots = slots
         self._share: float | None = None
         self._processes = Processes(calls, now)
-        self._kept: list[Sample] = []
+        self._kept = Kept()
 
     def read(self, batch: Batch, *, slow: bool) -> None:
         """Add the slice's samples, links and failures; as `Device.read`."""
@@ -45,7 +45,7 @@ class Slice:
         try:
             if slow:
                 self.calls.absent.clear()
-                self._kept = list(self._facts(batch.at))
+                self._kept = Kept(self._facts(batch.at))
             memory = self.calls.ask(pynvml.nvmlDeviceGetMemoryInfo, pynvml.nvmlMemory_v2)
             if memory is not None:
                 batch.add(mig.MEMORY_USED, self.entity, memory.used)
@@ -59,8 +59,7 @@ class Slice:
                 batch.link(self.entity, Kind.GPU(host, parent), self._share)
             for pid in self.pids:
                 batch.link(Kind.PROCESS(host, pid), self.entity)
-            for metric, entity, value, labels, at in self._kept:
-                batch.add(metric, entity, value, *labels, at=at)
+            self._kept.state(batch)
             for failure in self.calls.failures:
                 batch.failed(self.entity, failure)
 
