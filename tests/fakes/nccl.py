@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import pickle
 import socket
 import threading
@@ -33,21 +34,29 @@ class Ras:
         self.greeting = greeting
         self.monitor = monitor
         self.commands: list[str] = []
-        self.hangs = False
-        self._held: list[socket.socket] = []
+        self.connections: list[socket.socket] = []
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.target = f"127.0.0.1:{self._listener.getsockname()[1]}"
-        threading.Thread(target=self._serve, daemon=True).start()
+        self._threads = [threading.Thread(target=self._serve)]
+        self._threads[0].start()
 
     def __enter__(self) -> Ras:
         return self
 
     def __exit__(self, *_: object) -> None:
-        # Closing alone would leave the thread in accept, and the port taken.
+        # Closing alone would leave the threads in their calls, and the port taken.
         self._listener.shutdown(socket.SHUT_RDWR)
+        self._threads[0].join()
         self._listener.close()
-        for connection in self._held:
-            connection.close()
+        self.drop()
+        for thread in self._threads:
+            thread.join()
+
+    def drop(self) -> None:
+        """End all connections."""
+        for connection in self.connections:
+            with contextlib.suppress(OSError):  # it is closed
+                connection.shutdown(socket.SHUT_RDWR)
 
     def _serve(self) -> None:
         while True:
@@ -55,39 +64,31 @@ class Ras:
                 connection, _ = self._listener.accept()
             except OSError:
                 return
-            threading.Thread(target=self._talk, args=(connection,), daemon=True).start()
+            self.connections.append(connection)
+            self._threads.append(threading.Thread(target=self._talk, args=(connection,)))
+            self._threads[-1].start()
 
     def _talk(self, connection: socket.socket) -> None:
         as_json = False
-        keep = False
-        with connection.makefile("rwb") as stream:
-            try:
-                for line in stream:
-                    command = line.decode().strip()
-                    self.commands.append(command)
-                    words = command.lower().split()
-                    if words[0] == "client":
-                        answer = self.greeting
-                    elif words[0] == "timeout":
-                        answer = b"OK\n"
-                    elif words[0] == "set" and self.json:
-                        as_json, answer = words[-1] == "json", b"OK\n"
-                    elif words[0] == "monitor" and self.monitor is not None:
-                        answer, keep = b"OK\n" + self.monitor, True
-                    elif words[-1] == "status":
-                        answer = self._answer(as_json)
-                    else:
-                        answer = b"ERROR: Unknown command " + command.encode() + b"\n"
-                    stream.write(answer)
-                    stream.flush()
-                    if words[-1] == "status":
-                        break
-            except OSError:  # the other side has gone
-                return
-        if keep or self.hangs:
-            self._held.append(connection)
-        else:
-            connection.close()
+        with contextlib.suppress(OSError), connection, connection.makefile("rb") as lines:
+            for line in lines:
+                command = line.decode().strip()
+                self.commands.append(command)
+                words = command.lower().split()
+                if words[0] == "client":
+                    answer = self.greeting
+                elif words[0] == "timeout":
+                    answer = b"OK\n"
+                elif words[0] == "set" and self.json:
+                    as_json, answer = words[-1] == "json", b"OK\n"
+                elif words[0] == "monitor" and self.monitor is not None:
+                    answer = b"OK\n" + self.monitor
+                elif words[-1] == "status":
+                    connection.sendall(self._answer(as_json))
+                    return
+                else:
+                    answer = b"ERROR: Unknown command " + command.encode() + b"\n"
+                connection.sendall(answer)
 
     def _answer(self, as_json: bool) -> bytes:
         answer = self.answers[0]
