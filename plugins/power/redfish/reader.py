@@ -94,7 +94,7 @@ class Reader:
         return self._found or self._walk
 
     async def cycle(self, budget: float) -> None:
-        """Read what is due, then discover for at most `budget` seconds, or as long as that took.
+        """Read what is due, then discover for `budget` seconds, or for as long as that took.
 
         Raises:
             OSError: The service cannot be reached, or lets several requests in a row hang.
@@ -104,6 +104,8 @@ class Reader:
         self._since = begun = time.monotonic()
         self.errors.clear()
         try:
+            if self._walk is not None and self._found is None:
+                self._plan = plan(self._walk)  # of what there is so far
             await self._read_due()
             until = time.monotonic() + max(budget, time.monotonic() - begun)
             if self._walk is None and begun >= self._next_walk:

@@ -220,9 +220,9 @@ def test_a_slow_discovery_goes_on_over_several_polls(bmc: Tree) -> None:
             turn.release()
             sizes.append(len((await poll(plugin)).keys))
         assert len(sizes) > 20
-        assert sizes[-1] == max(sizes)
         assert 0 < sizes[len(sizes) // 2] < sizes[-1]
-        assert len(service.gets) == len(set(service.gets))
+        again = [path for path in service.gets if path.endswith("Chassis_0/EnvironmentMetrics")]
+        assert len(again) > 1, "what is known is read while discovery goes on"
 
     run(service, work, requests=1)
 
