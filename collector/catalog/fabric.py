@@ -231,7 +231,8 @@ RANK_DATA = Metric(
     COUNTER,
     "By",
     Kind.RANK,
-    "Message sizes of the operations in w2t.rank.collectives.completed.",
+    "Message sizes of the operations in w2t.rank.collectives.completed; of an all-gather or "
+    "reduce-scatter that is one rank's share.",
     ("collective",),
 )
 RANK_BUS_BANDWIDTH = Metric(

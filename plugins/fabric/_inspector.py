@@ -18,18 +18,19 @@ GIGA = 1e9  # *_gbs is in 10^9 bytes a second: 17179869184 B in 61974 µs is 277
 MICRO = 1e6
 _CHUNK = 1 << 20
 _LONGEST = 1 << 18  # bytes of a line; verbose ones have some kilobytes
-# What a bus carries for each byte of the message, by the number of ranks (nccl-tests,
-# doc/PERFORMANCE.md).
-_FACTORS = {
-    "AllReduce": lambda ranks: 2 * (ranks - 1) / ranks,
-    "AllGather": lambda ranks: (ranks - 1) / ranks,
-    "ReduceScatter": lambda ranks: (ranks - 1) / ranks,
-}
+_BY_RANK = ("AllGather", "ReduceScatter")  # whose message size is that of one rank's share
 
 
-def factor(collective: str, ranks: int) -> float:
-    """Give bus bandwidth per algorithm bandwidth (bytes of the message by time)."""
-    return _FACTORS[collective](ranks) if collective in _FACTORS and ranks > 0 else 1.0
+def bandwidths(collective: str, size: int, seconds: float, ranks: int) -> tuple[float, float]:
+    """Give algorithm and bus bandwidth in bytes a second.
+
+    The rules are those of nccl-tests (doc/PERFORMANCE.md), which Inspector follows: the second is
+    what each link carries, whatever the number of ranks.
+    """
+    algorithm = size * (ranks if collective in _BY_RANK else 1) / seconds
+    if collective == "AllReduce":
+        return algorithm, algorithm * 2 * (ranks - 1) / ranks
+    return algorithm, algorithm * ((ranks - 1) / ranks if collective in _BY_RANK else 1.0)
 
 
 class Header(NamedTuple):
@@ -139,9 +140,9 @@ def _record(header: Header, perf: dict[str, Any], prefix: str) -> Record:
     if size < 0 or seconds < 0:
         raise ValueError("an operation of less than nothing")
     bus = perf.get(f"{prefix}_busbw_gbs")
-    if bus is None:
-        bus = size / seconds / GIGA * factor(collective, header.ranks) if seconds else 0.0
-    return Record(header, collective, size, seconds, float(bus) * GIGA)
+    if bus is None and seconds and header.ranks > 0:
+        bus = bandwidths(collective, size, seconds, header.ranks)[1] / GIGA
+    return Record(header, collective, size, seconds, float(bus or 0.0) * GIGA)
 
 
 @dataclass
