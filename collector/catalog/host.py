@@ -197,7 +197,7 @@ TASKS_STUCK = Metric(
     GAUGE,
     "{task}",
     Kind.HOST,
-    "Those of w2t.host.tasks.uninterruptible that have not run at all for a minute, or what is set.",
+    "Those of w2t.host.tasks.uninterruptible that have not run at all for a minute, or as set.",
     ("cause",),
 )
 PROCESS_INFO = Metric(
