@@ -34,13 +34,16 @@ _LIBRARY_CACHE = "/etc/ld.so.cache"
 class Nvml(Plugin):
     """All NVIDIA GPUs of this host, through the driver's management library.
 
-    Per GPU and poll there is one `nvmlDeviceGetFieldValues` and a handful of cheap calls. What is
-    not supported is absent and not asked for again for 5 minutes. A GPU that fails is reported and
-    does not keep the others from being read.
+    Per GPU and poll there is one `nvmlDeviceGetFieldValues`, one sample of GPM and a handful of
+    cheap calls. What is not supported is absent and not asked for again for 5 minutes. A GPU that
+    fails is reported and does not keep the others from being read; one that is lost is an event
+    (`gpu.lost`), and so is each Xid (`gpu.xid`). PCIe rates before Hopper are not read: NVML would
+    block for 20 ms to measure one.
 
     A process is linked to each GPU on which it has a compute context, always with share 1: the link
     says that it is there. How much of the GPU it used is `w2t.gpu.process.utilization`, which has
-    its own time, so that links do not come and go with the load.
+    its own time, so that links do not come and go with the load. A process in a slice (MIG) is
+    linked to the slice, and the slice to its GPU with the share of the compute slices that it has.
     """
 
     driver_bound: ClassVar[bool] = True
@@ -56,7 +59,8 @@ class Nvml(Plugin):
         default=10.0,
         gt=0,
         description="Seconds between two reads of what is dear or rarely changes: processes, "
-        "limits, names. NVML serialises callers, so dear calls slow down the workload.",
+        "slices, errors, PCIe, NVLinks, limits, names. NVML serialises callers, so dear calls slow "
+        "down the workload.",
     )
 
     gpm: bool = Field(

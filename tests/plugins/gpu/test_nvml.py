@@ -449,14 +449,33 @@ def test_a_recording_replays(scenario, tmp_path):
     scenario.gpu(1, **{"field.186": None, "violation.0": 5, "threshold.1": 89})
     scenario.process(0, 4242, 900 * MIB, sm=80)
     scenario.process(1, 4243, None)
+    health = {"fabric": "3 0 7 0xaa 1", "fabric_uuid": "12" * 16, "histogram": "9 1 0 0 0"}
+    links = {"field.91": 2, "field.165": 1, "field.165.1": 0, "field.138.1": 10**10}
+    counts = {"ecc.1.1.2": 4, "field.197": 7 * 10**9, "field.198": "12 u32", "pcie.gen": 5}
+    scenario.gpu(2, **health, **links, **counts, temperature_max=40)
+    scenario.set("gpu.2.gpm.2", 61.25)
+    scenario.gpu(3, mig=1, mig_max=7)
+    for key, value in {
+        "uuid": "MIG-1", "name": "H100 MIG 2g.20gb", "gi": 3, "ci": 0, "attributes": "32 2 2 9856",
+        "memory.total": 9856 * MIB, "memory.used": MIB, "process.4244.memory": MIB,
+    }.items():  # fmt: skip
+        scenario.set(f"gpu.3.mig.1.{key}", value)
+    scenario.set("gpu.3.gi.3.gpm.2", 12.5)
+
+    def pause():
+        time.sleep(0.12)  # NVML's least distance of two samples
+
     config = tmp_path / "w2t.toml"
     config.write_text("[plugins.nvml]\n")
-    original = poll(scenario)
+    _, original = run(scenario.write, pause)
     command = [sys.executable, "-m", "collector", "record", "nvml", str(tmp_path / "case")]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     subprocess.run([*command, f"--config.file={config}"], check=True, env=environment)
     (tmp_path / "case/input/scenario.conf").rename(scenario.path)
-    (replayed,) = run(lambda: None)
+    _, replayed = run(lambda: None, pause)
     assert replayed.keys == original.keys
     assert replayed.values == original.values
     assert list(map(str, replayed.errors)) == list(map(str, original.errors))
+    assert {"gpu.sm.utilization", "mig.sm.utilization", "nvlink.traffic", "gpu.fabric.info"} <= {
+        key.metric.name for key in replayed.keys
+    }
