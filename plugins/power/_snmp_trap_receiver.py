@@ -233,9 +233,9 @@ class Receiver:
         self._level = int(told["securityLevel"]) - least
 
     def _notified(self, *told: Any) -> None:  # noqa: ANN401 - pysnmp's callback
-        self._taken = True
         if self._level < 0:  # less protected than the user is configured
             self._dropped("user")
+            self._taken = True
             return
         oid, variables = "", []
         for name, value in told[4][:MAX_VARIABLES]:
@@ -244,6 +244,7 @@ class Receiver:
             elif str(name) != COMMUNITY:
                 variables.append((str(name), _text(value)))
         self._take(Notification(self._address, time.time(), oid, tuple(variables)))
+        self._taken = True
 
 
 def _master_keys(user: User) -> tuple[Any, ...]:

@@ -114,6 +114,11 @@ class SnmpTrap(Plugin):
         """The port that is listened on, the real one where the config says 0."""
         return self._port
 
+    @property
+    def received(self) -> int:
+        """How many datagrams were worked on so far."""
+        return self._traps.total() + self._dropped.total()
+
     async def open(self) -> None:
         """Listen.
 
@@ -147,6 +152,7 @@ class SnmpTrap(Plugin):
         self._receiver = None
 
     def _prepare(self, make: type[Receiver]) -> Receiver:
+        _snmp_traps.known()  # reads a file
         communities = [community.reveal() for community in self.communities]
         users = [user.reveal() for user in self.users]
         return make(communities, users, self._take, self._drop, WAITING)
@@ -155,11 +161,11 @@ class SnmpTrap(Plugin):
         self._dropped[reason] += 1
 
     def _take(self, told: Notification) -> None:
-        name, severity = _snmp_traps.look_up(told.oid, told.variables)
-        self._traps[name] += 1
         if len(self._events) >= WAITING:
             self._drop("full")
             return
+        name, severity = _snmp_traps.look_up(told.oid, told.variables)
+        self._traps[name] += 1
         shown = [
             value
             for oid, value in told.variables
