@@ -171,17 +171,21 @@ SENSOR_INFO = Metric(
     GAUGE,
     "",
     Kind.SENSOR,
-    "Always 1; the driver of a hwmon sensor, its name there and its label.",
+    "Always 1; the driver or service that a sensor is read by, its name there and its label.",
     ("driver", "sensor", "label"),
 )
 TEMPERATURE = Metric(
-    "sensor.temperature", GAUGE, "Cel", Kind.SENSOR, "Temperature by a hwmon sensor."
+    "sensor.temperature", GAUGE, "Cel", Kind.SENSOR, "Temperature by a sensor of the host."
 )
 FAN_SPEED = Metric(
-    "sensor.fan.speed", GAUGE, "{rpm}", Kind.SENSOR, "Turns per minute of a fan, by hwmon."
+    "sensor.fan.speed", GAUGE, "{rpm}", Kind.SENSOR, "Turns per minute of a fan of the host."
 )
-SENSOR_VOLTAGE = Metric("sensor.voltage", GAUGE, "V", Kind.SENSOR, "Voltage by a hwmon sensor.")
-SENSOR_CURRENT = Metric("sensor.current", GAUGE, "A", Kind.SENSOR, "Current by a hwmon sensor.")
+SENSOR_VOLTAGE = Metric(
+    "sensor.voltage", GAUGE, "V", Kind.SENSOR, "Voltage by a sensor of the host."
+)
+SENSOR_CURRENT = Metric(
+    "sensor.current", GAUGE, "A", Kind.SENSOR, "Current by a sensor of the host."
+)
 
 TASKS_UNINTERRUPTIBLE = Metric(
     "host.tasks.uninterruptible",
