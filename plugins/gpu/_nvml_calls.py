@@ -30,13 +30,7 @@ ABSENT = frozenset(
 NOTHING_NOW = frozenset((pynvml.NVML_ERROR_NOT_FOUND, pynvml.NVML_ERROR_NO_DATA))
 """There is no value at the moment: absent, and asked for again."""
 
-_GONE = frozenset(
-    (
-        pynvml.NVML_ERROR_GPU_IS_LOST,
-        pynvml.NVML_ERROR_GPU_NOT_FOUND,
-        pynvml.NVML_ERROR_TIMEOUT,
-    )
-)
+_LOST = frozenset((pynvml.NVML_ERROR_GPU_IS_LOST, pynvml.NVML_ERROR_GPU_NOT_FOUND))
 _DRIVER = frozenset(
     (
         pynvml.NVML_ERROR_UNINITIALIZED,
@@ -52,6 +46,10 @@ class NvmlError(Exception):
 
 class GoneError(NvmlError):
     """The GPU does not answer; nothing else of it is worth the wait."""
+
+
+class LostError(GoneError):
+    """The GPU has fallen off the bus, or is not accessible for another reason."""
 
 
 class DriverError(NvmlError):
@@ -188,7 +186,9 @@ class Calls:
         text = f"{name}: {error}"
         if error.value in _DRIVER:
             raise DriverError(text) from error
-        if error.value in _GONE:
+        if error.value in _LOST:
+            raise LostError(text) from error
+        if error.value == pynvml.NVML_ERROR_TIMEOUT:
             raise GoneError(text) from error
         self.failures.append(NvmlError(text))
 

@@ -14,7 +14,7 @@ from collector.metric import COUNTER, Metric
 from plugins.gpu import _nvml_fields as fields
 from plugins.gpu import _nvml_health as health
 from plugins.gpu import _nvml_links as links
-from plugins.gpu._nvml_calls import Calls, Kept, Sample
+from plugins.gpu._nvml_calls import Calls, GoneError, Kept, Sample
 from plugins.gpu._nvml_gpm import Gpm
 from plugins.gpu._nvml_mig import Slices
 from plugins.gpu._nvml_processes import Processes
@@ -79,7 +79,7 @@ class Device:
         gpm: Whether to read GPM.
 
     Attributes:
-        lost: It did not answer the last time.
+        lost: It has fallen off the bus, and that was said.
     """
 
     def __init__(
@@ -140,6 +140,9 @@ class Device:
             for sample in self._gpm.read() if self._gpm else ():
                 batch.add(sample.metric, sample.entity, sample.value, *sample.labels)
             self._slices.read(batch, slow=slow)
+        except GoneError:
+            self._kept, self._links = Kept(), []  # of one that is away nothing is known
+            raise
         finally:
             self._kept.state(batch)
             batch.extend_links(self._links)

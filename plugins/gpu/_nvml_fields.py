@@ -113,10 +113,9 @@ SLOW = (
     Field(139, ALL_LINKS, gpu.NVLINK_TRAFFIC, KIBI, ("receive",)),
 )
 LINK_COUNT = Field(91, GPU, nvlink.STATE, 1.0)
-LINK_STATE = Field(165, GPU, nvlink.STATE, 1.0)
 # The scope, which is the link, is put in by `of_link`.
 _LINK = (
-    LINK_STATE,
+    Field(165, GPU, nvlink.STATE, 1.0),
     Field(164, GPU, nvlink.SPEED, 1.0),  # MB/s
     Field(138, GPU, nvlink.TRAFFIC, KIBI, ("transmit",)),  # payload
     Field(139, GPU, nvlink.TRAFFIC, KIBI, ("receive",)),

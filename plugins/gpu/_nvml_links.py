@@ -17,32 +17,27 @@ _STATES = ("inactive", "active", "sleep", "active_traffic_disabled")
 
 
 def read(calls: Calls, device: Entity) -> Iterator[Sample]:
-    """Yield what there is to know of each link; two calls for all.
+    """Yield what there is to know of each link, by one call for each.
 
     Raises:
         GoneError, DriverError: As `Calls.ask`.
     """
     count, _ = calls.values((fields.LINK_COUNT,)).get(fields.LINK_COUNT, (0.0, 0.0))
-    links = range(int(count))
-    if not links:
-        return
-    found = calls.values([field for link in links for field in fields.of_link(link)])
-    entities = [Kind.NVLINK(*device.key, str(link)) for link in links]
-    for link, entity in enumerate(entities):
-        if fields.LINK_STATE._replace(scope=link) not in found:  # drivers before 525
-            state = calls.ask(pynvml.nvmlDeviceGetNvLinkState, link)
-            yield from _state(entity, state)
-    for field, (value, at) in found.items():
-        entity = entities[field.scope]
-        if field.metric is nvlink.STATE:
-            yield from _state(entity, value)
-        elif field.metric is nvlink.BIT_ERROR_RATIO:
-            ratio = fields.bit_error_ratio(int(value))
-            yield Sample(field.metric, entity, ratio, field.labels)
-        elif field.metric is nvlink.SPEED:
-            yield Sample(field.metric, entity, value * MEGA)
-        else:
-            yield Sample(field.metric, entity, value / field.per, field.labels, at)
+    for link in range(int(count)):
+        entity = Kind.NVLINK(*device.key, str(link))
+        found = calls.values(fields.of_link(link))
+        if not any(field.metric is nvlink.STATE for field in found):  # drivers before 525
+            yield from _state(entity, calls.ask(pynvml.nvmlDeviceGetNvLinkState, link))
+        for field, (value, at) in found.items():
+            if field.metric is nvlink.STATE:
+                yield from _state(entity, value)
+            elif field.metric is nvlink.BIT_ERROR_RATIO:
+                ratio = fields.bit_error_ratio(int(value))
+                yield Sample(field.metric, entity, ratio, field.labels)
+            elif field.metric is nvlink.SPEED:
+                yield Sample(field.metric, entity, value * MEGA)
+            else:
+                yield Sample(field.metric, entity, value / field.per, field.labels, at)
 
 
 def _state(entity: Entity, state: float | None) -> Iterator[Sample]:

@@ -11,7 +11,7 @@ import pynvml
 from collector.batch import Batch
 from collector.catalog import mig
 from collector.entity import Entity, Kind
-from plugins.gpu._nvml_calls import Calls, GoneError, Kept, Sample
+from plugins.gpu._nvml_calls import Calls, Kept, Sample
 from plugins.gpu._nvml_gpm import Gpm
 from plugins.gpu._nvml_processes import Processes
 
@@ -132,8 +132,7 @@ class Slices:
         found: dict[str, Slice] = {}
         for slot in range(slots):
             handle = ask(pynvml.nvmlDeviceGetMigDeviceHandleByIndex, slot)  # NOT_FOUND: empty slot
-            if handle is not None:
-                one = self._slice(handle, slots, now)
+            if handle is not None and (one := self._slice(handle, slots, now)) is not None:
                 found[one.entity.key[-1]] = one
         for uuid in self._known.keys() - found.keys():
             self._known[uuid].close()
@@ -156,15 +155,15 @@ class Slices:
         for one in self._known.values():
             one.close()
 
-    def _slice(self, handle: Any, slots: int, now: float) -> Slice:  # noqa: ANN401
-        try:
-            uuid = pynvml.nvmlDeviceGetUUID(handle)
-        except pynvml.NVMLError as error:
-            raise GoneError(f"nvmlDeviceGetUUID of a slice: {error}") from error
+    def _slice(self, handle: Any, slots: int, now: float) -> Slice | None:  # noqa: ANN401
+        calls = Calls(handle, f"a slice of {self._device.key[-1]}")
+        uuid = calls.ask(pynvml.nvmlDeviceGetUUID)
+        self._calls.failures += calls.failures
+        if uuid is None:
+            return None
         known = self._known.get(uuid)
         if known is None:
-            host, parent = self._device.key
-            calls = Calls(handle, uuid)
-            known = Slice(calls, self._calls, Kind.MIG(host, parent, uuid), slots, now)
+            entity = Kind.MIG(*self._device.key, uuid)
+            known = Slice(Calls(handle, uuid), self._calls, entity, slots, now)
         known.calls.handle = handle
         return known

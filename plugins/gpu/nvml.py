@@ -123,7 +123,7 @@ class Nvml(Plugin):
         Raises:
             NvmlError: The driver is gone.
         """
-        from plugins.gpu._nvml_calls import GoneError
+        from plugins.gpu._nvml_calls import GoneError, LostError
 
         count = self._ask_count()
         slow = batch.at >= self._slow_due or batch.at < self._slow_due - self.slow_interval
@@ -136,14 +136,16 @@ class Nvml(Plugin):
         for index, error in self._unlisted.items():
             batch.failed(None, type(error)(f"GPU with index {index}: {error}"))
         boards: set[str] = set()
+        answering = 0
         for device in self._devices.values():
             try:
                 device.read(batch, self._driver, boards, slow=slow)
                 device.lost = False
+                answering += 1
             except GoneError as error:
                 batch.failed(device.entity, error)
-                self._lose(device, str(error), batch)
-        answering = sum(not device.lost for device in self._devices.values())
+                if isinstance(error, LostError):
+                    self._lose(device, str(error), batch)
         self._expected = max(self._expected, count)
         batch.add(gpu.COUNT, batch.host, float(answering))
         batch.add(gpu.COUNT_EXPECTED, batch.host, float(self._expected))

@@ -122,3 +122,24 @@ def test_a_board_without_events_is_no_failure(scenario):
     first, second = run(scenario.write, xid(scenario, 1, 79))
     assert first.errors == second.errors == []
     assert second.events == []
+
+
+def test_of_a_lost_gpu_nothing_is_stated_again(scenario):
+    scenario.gpu(0)
+
+    def lose():
+        scenario.set("gpu.0.error", 15)
+        scenario.write()
+
+    whole, lost = run(scenario.write, lose, config={"slow_interval": 100.0})
+    assert "gpu.power.limit" in values(whole)
+    assert values(lost) == {}
+
+
+def test_a_gpu_that_is_late_is_not_lost(scenario):
+    scenario.gpu(0, **{"nvmlDeviceGetMigMode.error": 10})
+    scenario.gpu(1)
+    (batch,) = run(scenario.write)
+    ((_, error),) = batch.errors
+    assert "Timeout" in str(error)
+    assert batch.events == []

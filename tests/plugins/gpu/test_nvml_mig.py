@@ -198,3 +198,15 @@ def test_a_slice_that_fails_does_not_hide_the_others(scenario):
     assert entity == mig(0)
     assert "nvmlDeviceGetMemoryInfo" in str(error)
     assert of(batch, mig(1))["mig.memory.used"] == 100.0 * MIB
+
+
+def test_a_slice_that_ends_while_it_is_listed_is_no_lost_gpu(scenario):
+    divide(scenario, 0, instance=1, sms=16, slices=1)
+    divide(scenario, 1, instance=2, sms=16, slices=1)
+    scenario.set("gpu.0.mig.0.nvmlDeviceGetUUID.error", 6)
+    batch = poll(scenario)
+    assert batch.errors == []
+    assert batch.events == []
+    assert of(batch, mig(0)) == {}
+    assert of(batch, mig(1))["mig.memory.used"] == 100.0 * MIB
+    assert values(batch)["gpu.power"] == 68.92
