@@ -20,9 +20,10 @@ import inspect
 import logging
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TypeVar
 
 import orjson
 
@@ -38,6 +39,7 @@ from collector.store import Store
 from collector.topology import Topology
 from collector.worker import Worker
 
+T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 TRIGGERS = frozenset({"collective.hang", "collective.timeout", "gpu.lost"})
@@ -78,6 +80,7 @@ class Evidence:
         self._sources = sources
         self._root = root
         self._worker = Worker("evidence")
+        self._writing = asyncio.Lock()  # a worker takes one call at a time
         self._taken: dict[str, float] = {}
         self._task: asyncio.Task[None] | None = None
 
@@ -131,7 +134,7 @@ class Evidence:
         place = (
             snapshot.directory(settings) / f"{stamp}-{re.sub(r'[^A-Za-z0-9_.]', '_', event.name)}"
         )
-        folder = await self._worker.run(lambda: snapshot.prepare(place, documents))
+        folder = await self._write(lambda: snapshot.prepare(place, documents))
         notes: list[str] = []
         limit = asyncio.Semaphore(_AT_ONCE)
         works = [self._record(source, folder, notes, limit) for source in self._local()]
@@ -139,8 +142,12 @@ class Evidence:
             for work in (*works, self._processes(pids, folder, notes)):
                 group.create_task(work)
             await self._series(folder, now, notes)
-        await self._worker.run(lambda: snapshot.finish(folder, notes, settings.keep))
+        await self._write(lambda: snapshot.finish(folder, notes, settings.keep))
         return folder
+
+    async def _write(self, call: Callable[[], T]) -> T:
+        async with self._writing:
+            return await self._worker.run(call)
 
     def _local(self) -> list[Source]:
         """Sources that read this host and can record; those across the network tell nothing new."""
@@ -172,12 +179,12 @@ class Evidence:
         path = folder / "series.om"
         for piece in openmetrics.pieces(self._store, rows, start, now):
             write = functools.partial(snapshot.append, path, page, piece, left)
-            written = await self._worker.run(write)
+            written = await self._write(write)
             left -= written
             if left <= 0:
                 notes.append("series.om: not all series, because of evidence.max_bytes")
                 break
-        await self._worker.run(lambda: snapshot.close(path))
+        await self._write(lambda: snapshot.close(path))
 
     async def _record(
         self, source: Source, folder: Path, notes: list[str], limit: asyncio.Semaphore
@@ -198,7 +205,7 @@ class Evidence:
                     else:
                         await worker.run(lambda: other.record(place))
             most = self._settings.max_bytes // 2
-            if await self._worker.run(lambda: snapshot.too_much(folder, place, most)):
+            if await self._write(lambda: snapshot.too_much(folder, place, most)):
                 notes.append(f"{source.id}: left out, because of evidence.max_bytes")
         except TimeoutError:
             notes.append(f"{source.id}: no answer within {self._settings.timeout:g} s")

@@ -21,7 +21,6 @@ from __future__ import annotations
 from collections import Counter as Tally
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from typing import NamedTuple
 
 from collector.batch import Batch, Event, Severity
 from collector.catalog import fabric, hangs
@@ -36,12 +35,6 @@ INTERVAL = 5.0  # seconds between two steps
 METRICS = frozenset(value for value in vars(hangs).values() if isinstance(value, Metric))
 
 _LAUNCHED = fabric.RANK_LAUNCHED
-
-
-class _Hang(NamedTuple):
-    """A hang that was told: when the last operation before was seen."""
-
-    since: float
 
 
 class Hangs:
@@ -59,7 +52,7 @@ class Hangs:
         self._host = host
         self._store = store
         self._progress = Progress(settings, host, store, topology)
-        self._hung: dict[Entity, _Hang] = {}
+        self._hung: dict[Entity, float] = {}  # time of the last operation before
 
     def step(self, now: float) -> Batch:
         """Look at the newest readings; the batch has samples, and an event for each change."""
@@ -67,15 +60,15 @@ class Hangs:
         self._progress.read(now)
         members = self._progress.members()
         hung = self._find(members, now)
-        for communicator, hang in list(self._hung.items()):
-            end = self._end(hang, members.get(communicator), now)
+        for communicator, since in list(self._hung.items()):
+            end = self._end(since, members.get(communicator), now)
             if end:
                 del self._hung[communicator]
-                batch.event(self._recovered(communicator, hang, end, now))
+                batch.event(self._recovered(communicator, since, end, now))
         for communicator in hung - self._hung.keys():
             ranks = members[communicator]
-            since = max(self._progress.processes[process].since for process in ranks.values())
-            self._hung[communicator] = _Hang(since)
+            processes = map(self._progress.processes.__getitem__, ranks.values())
+            self._hung[communicator] = max(process.since for process in processes)
             batch.event(self._begun(communicator, ranks, now))
         for communicator, ranks in members.items():
             self._add(batch, communicator, ranks, now)
@@ -140,12 +133,12 @@ class Hangs:
             if any(count < most[labels] for count, labels in self._launched(rank))
         ]
 
-    def _end(self, hang: _Hang, ranks: Mapping[Entity, Entity] | None, now: float) -> str:
+    def _end(self, since: float, ranks: Mapping[Entity, Entity] | None, now: float) -> str:
         """Say why a hang is over; "" where it goes on, or nothing is known."""
         if not ranks:
             return "its ranks are no longer reported"
         processes = [self._progress.processes[process] for process in ranks.values()]
-        if any(process.since > hang.since for process in processes):
+        if any(process.since > since for process in processes):
             return "operations go on"
         if all(
             one.idle is not None and now - one.idle >= self._settings.after for one in processes
@@ -176,8 +169,8 @@ class Hangs:
         text = f"no operation for {seconds:.0f} s while GPUs wait; {blame}"
         return Event("collective.hang", communicator, now, Severity.ERROR, text, attributes)
 
-    def _recovered(self, communicator: Entity, hang: _Hang, why: str, now: float) -> Event:
-        text = f"{why}, {now - hang.since:.0f} s after the last operation before"
+    def _recovered(self, communicator: Entity, since: float, why: str, now: float) -> Event:
+        text = f"{why}, {now - since:.0f} s after the last operation before"
         attributes = (("reason", why),)
         return Event("collective.recovered", communicator, now, Severity.INFO, text, attributes)
 

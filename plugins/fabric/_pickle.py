@@ -5,7 +5,7 @@ library's reader runs. This reader knows the opcodes for numbers, text, lists, t
 dictionaries and refuses all others, so there is no class to be found and nothing to be called.
 Its time and memory follow from what it reads, not from what the file claims: no number is read
 from decimal digits, no table is as long as an index says, names are text or whole numbers (a tuple
-that holds itself many times over takes for ever to hash), and values are counted.
+that holds itself many times over takes for ever to hash), and opcodes and containers are counted.
 
 Opcodes: Lib/pickletools.py of CPython; those that torch writes: torch/csrc/jit/serialization/
 pickler.cpp.
@@ -17,8 +17,8 @@ import struct
 from collections.abc import Callable
 from typing import Any
 
-_VALUES = 4_000_000  # a dump of 20,000 operations with their stacks has 2,400,000
-_CONTAINERS = 400_000  # of 64 bytes and more for one byte of the file
+_STEPS = 10_000_000  # a dump of 20,000 operations with their stacks has 7 million
+_CONTAINERS = 800_000  # of 64 bytes and more for one byte of the file
 _NUMBER = 64  # bytes of a whole number; torch's have 8
 
 Value = Any  # what is in a file is found out by reading
@@ -41,8 +41,8 @@ class Reader:
         self._stack: list[Value] = []
         self._marks: list[int] = []  # heights of the stack
         self._memo: dict[int, Value] = {}
-        self._values = _VALUES
         self._containers = _CONTAINERS
+        self.push = self._stack.append  # put a value on the stack
 
     def read(self) -> Value:
         """Return the value.
@@ -50,9 +50,12 @@ class Reader:
         Raises:
             PickleError: It holds more than plain data, or is cut off, or too much.
         """
-        data, size, opcodes = self._data, len(self._data), _OPCODES
+        data, size, opcodes, left = self._data, len(self._data), _OPCODES, _STEPS
         while self._at < size:
             code = data[self._at]
+            left -= 1
+            if left < 0:
+                raise PickleError(f"it has more than {_STEPS} opcodes")
             self._at += 1
             if code == _STOP:
                 if len(self._stack) != 1 or self._marks:
@@ -74,16 +77,19 @@ class Reader:
         self._at = end
         return piece
 
-    def number(self, form: str) -> Any:  # noqa: ANN401 - a whole number or a float
-        """Take a number of that form of `struct`."""
-        return struct.unpack(form, self.take(struct.calcsize(form)))[0]
+    def count(self, size: int) -> int:
+        """Take a number that is no value but says how many or which, of so many bytes."""
+        at = self._at
+        self._at = at + size
+        piece = self._data[at : at + size]
+        if len(piece) < size:
+            raise PickleError(_CUT)
+        return int.from_bytes(piece, "little")
 
-    def push(self, value: Value) -> None:
-        """Put a value on the stack."""
-        self._values -= 1
-        if self._values < 0:
-            raise PickleError(f"it holds more than {_VALUES} values")
-        self._stack.append(value)
+    def real(self) -> float:
+        """Take a float."""
+        found: float = _DOUBLE.unpack(self.take(8))[0]
+        return found
 
     def begin(self, container: Value) -> None:
         """Put a container on the stack."""
@@ -104,9 +110,6 @@ class Reader:
 
     def mark(self) -> None:
         """Remember where members of something begin."""
-        self._values -= 1
-        if self._values < 0:
-            raise PickleError(f"it holds more than {_VALUES} values")
         self._marks.append(len(self._stack))
 
     def marked(self) -> list[Value]:
@@ -164,6 +167,7 @@ class Reader:
         self.push(self._memo[place])
 
 
+_DOUBLE = struct.Struct(">d")
 _CUT = "it is cut off before its end"
 _STOP = ord(".")
 _OPCODES: dict[int, Callable[[Reader], object]] = {
@@ -184,16 +188,16 @@ _OPCODES: dict[int, Callable[[Reader], object]] = {
     ord("N"): lambda r: r.push(None),
     0x88: lambda r: r.push(True),
     0x89: lambda r: r.push(False),
-    ord("K"): lambda r: r.push(r.number("<B")),
-    ord("M"): lambda r: r.push(r.number("<H")),
-    ord("J"): lambda r: r.push(r.number("<i")),
-    ord("G"): lambda r: r.push(r.number(">d")),
-    0x8A: lambda r: r.whole(r.number("<B")),
-    ord("X"): lambda r: r.text(r.number("<I")),
-    0x8C: lambda r: r.text(r.number("<B")),
-    ord("q"): lambda r: r.remember(r.number("<B")),
-    ord("r"): lambda r: r.remember(r.number("<I")),
+    ord("K"): lambda r: r.push(r.count(1)),
+    ord("M"): lambda r: r.push(r.count(2)),
+    ord("J"): lambda r: r.whole(4),
+    ord("G"): lambda r: r.push(r.real()),
+    0x8A: lambda r: r.whole(r.count(1)),
+    ord("X"): lambda r: r.text(r.count(4)),
+    0x8C: lambda r: r.text(r.count(1)),
+    ord("q"): lambda r: r.remember(r.count(1)),
+    ord("r"): lambda r: r.remember(r.count(4)),
     0x94: Reader.memoize,
-    ord("h"): lambda r: r.recall(r.number("<B")),
-    ord("j"): lambda r: r.recall(r.number("<I")),
+    ord("h"): lambda r: r.recall(r.count(1)),
+    ord("j"): lambda r: r.recall(r.count(4)),
 }

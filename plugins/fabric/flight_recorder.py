@@ -55,6 +55,9 @@ class FlightRecorder(Plugin):
         "TORCH_NCCL_DEBUG_INFO_TEMP_FILE with `*` after it); their names end with the rank.",
     )
     root: Path = Field(default=Path("/"), description="What `files` are below.")
+    timeout: float = Field(
+        default=60.0, gt=0, description="Seconds that one poll may take; all ranks dump at once."
+    )
     max_bytes: int = Field(default=32 << 20, gt=0, description="Bytes of a file at most.")
     keep: float = Field(
         default=3600.0, gt=0, description="Seconds for which the figures of a dump are shown."

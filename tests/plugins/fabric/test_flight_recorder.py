@@ -357,16 +357,16 @@ def test_values_that_are_shared_take_no_time() -> None:
         Reader(b"})" + b"q\x00h\x00\x86" * 64 + b"Ns.").read()
 
 
-def test_values_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_read_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_pickle, "_CONTAINERS", 100)
-    monkeypatch.setattr(_pickle, "_VALUES", 200)
+    monkeypatch.setattr(_pickle, "_STEPS", 202)
     assert Reader(b"(" + b"]" * 99 + b"t.").read() == ([],) * 99
     with pytest.raises(PickleError, match="more than 100 lists"):
         Reader(b"(" + b"]" * 100 + b"t.").read()
-    with pytest.raises(PickleError, match="more than 200 values"):
-        Reader(b"(" + b"N" * 200 + b"t.").read()
-    with pytest.raises(PickleError, match="more than 200 values"):
-        Reader(b"(" * 201 + b".").read()
+    with pytest.raises(PickleError, match="more than 202 opcodes"):
+        Reader(b"(" + b"N" * 201 + b"t.").read()
+    with pytest.raises(PickleError, match="more than 202 opcodes"):
+        Reader(b"(" * 203 + b".").read()
 
 
 PLAIN = st.recursive(
