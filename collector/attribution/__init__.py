@@ -28,9 +28,9 @@ from collector.attribution.hosts import Step, by_components, by_gpu, by_own_mete
 from collector.attribution.meters import Meters
 from collector.attribution.spend import Served, Spend
 from collector.attribution.totals import Totals
-from collector.batch import Batch, Call
+from collector.batch import Batch, Call, Link
 from collector.catalog import attribution as derived
-from collector.catalog import gpu, serving
+from collector.catalog import gpu, mig, serving
 from collector.entity import Entity, Kind
 from collector.history import Floats
 from collector.metric import Metric
@@ -194,6 +194,8 @@ class Attribution:
 
     def _use(self, device: Entity, step: Step) -> dict[Entity, float]:
         """How much of a GPU each of its processes uses; all the same where that is not known."""
+        if slices := self._topology.children(device, Kind.MIG, step.end):
+            return self._use_of_slices(slices, step)
         links = self._topology.children(device, Kind.PROCESS, step.end)
         used = {
             link.child: self._store.latest(
@@ -203,6 +205,25 @@ class Attribution:
             for link in links
         }
         return used if any(used.values()) else {link.child: 1.0 for link in links}
+
+    def _use_of_slices(self, slices: Iterable[Link], step: Step) -> dict[Entity, float]:
+        """How much of a GPU the processes in its MIG slices use: by size and GPM's utilization.
+
+        NVML says no use by process there, so those of one slice get the same. A slice in which
+        nothing runs keeps its part, which is nobody's.
+        """
+        busy = {
+            link.child: link.share
+            * (self._store.latest(step.now, mig.SM_UTILIZATION, link.child) or 0)
+            for link in slices
+        }
+        weights = busy if any(busy.values()) else {link.child: link.share for link in slices}
+        found: dict[Entity, float] = defaultdict(float)
+        for part, weight in weights.items():
+            inside = self._topology.children(part, Kind.PROCESS, step.end)
+            for user in [link.child for link in inside] or [part]:
+                found[user] += weight / (len(inside) or 1)
+        return found
 
     def _tokens(self, step: Step) -> dict[Entity, Tokens]:
         """What each engine did in the step."""

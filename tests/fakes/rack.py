@@ -8,7 +8,7 @@ from collections import defaultdict
 from collector.attribution import Attribution
 from collector.batch import Batch, Call, Link
 from collector.catalog import attribution as derived
-from collector.catalog import gpu, power, serving
+from collector.catalog import gpu, mig, power, serving
 from collector.entity import Entity, Kind
 from collector.metric import COUNTER, Metric
 from collector.settings import Attribution as Settings
@@ -26,6 +26,7 @@ EVERYTHING = (
     gpu.POWER,
     gpu.POWER_AVERAGE,
     gpu.PROCESS_UTILIZATION,
+    mig.SM_UTILIZATION,
     serving.GENERATION_TOKENS,
     serving.PROMPT_TOKENS,
     serving.PROMPT_TOKENS_COMPUTED,

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from collector.attribution import _divide
 from collector.catalog import attribution as derived
-from collector.catalog import gpu, power, serving
+from collector.catalog import gpu, mig, power, serving
 from collector.entity import Entity, Kind
 from tests.fakes.rack import HOST, START, Rack, device, engine, outlet, process
 
@@ -97,6 +97,27 @@ class TestByHand:
         fill(rack, 10, gpus={"g0": 100}, tokens={busy: 5, calm: 5})
         assert rack.value(derived.ENGINE_ENERGY, busy, MODEL) == pytest.approx(750)
         assert rack.value(derived.ENGINE_ENERGY, calm, MODEL) == pytest.approx(250)
+
+    @pytest.mark.parametrize(
+        ("busy", "parts"), [({}, (400, 300, 300)), ({"a": 0.6, "b": 0.4}, (667, 333, 0))]
+    )
+    def test_engines_on_slices_pay_by_size_and_use(
+        self, busy: dict[str, float], parts: tuple[float, ...]
+    ) -> None:
+        rack, large, small = Rack(), engine("8000"), engine("8001")
+        for name, share in (("a", 0.4), ("b", 0.3), ("idle", 0.3)):
+            rack.link(Kind.MIG("node1", "g0", name), device("g0"), share)
+        for pid, name, entity in (("1", "a", large), ("2", "b", small)):
+            rack.link(process(pid), Kind.MIG("node1", "g0", name))
+            rack.link(process(pid), entity)
+        for name, use in busy.items():
+            rack.read(0, mig.SM_UTILIZATION, Kind.MIG("node1", "g0", name), use)
+        fill(rack, 10, gpus={"g0": 100}, tokens={large: 5, small: 5})
+        assert rack.value(derived.ENGINE_ENERGY, large, MODEL) == pytest.approx(parts[0], abs=1)
+        assert rack.value(derived.ENGINE_ENERGY, small, MODEL) == pytest.approx(parts[1], abs=1)
+        assert rack.value(derived.GPU_ENERGY_UNATTRIBUTED, device("g0")) == pytest.approx(
+            parts[2], abs=1
+        )
 
     def test_an_engine_that_is_seen_is_not_counted_as_configured_too(self) -> None:
         rack, seen, told = Rack(), engine("8000"), engine("8001")
