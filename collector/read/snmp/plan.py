@@ -146,10 +146,10 @@ class _Plan:
         low, high = limits(key.metric)
         if RATING in key.metric.name:
             raw = _figure(self._walks[column][instance], value.pattern, missing)
-            if raw is None or not 0 < (rated := float(raw * scaled.factor + scaled.offset)) <= high:
+            if raw is None or not 0 < (rated := raw * scaled.factor + scaled.offset) <= high:
                 return False
             self._known.add(key)
-            self._ratings[key] = rated
+            self._ratings[key] = float(rated)
             return True
         self._known.add(key)
         if scaled.setting is not None:

@@ -1,7 +1,6 @@
 """Whole polls over UDP, by both clients, against recorded PDUs with known values."""
 
 import asyncio
-import json
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from collector.plugin import load
 from collector.read.snmp.discovery import UnknownDeviceError
 from plugins.power.pdu_snmp import PduSnmp
 from tests.data import data
-from tests.fakes.snmp import GET, Agent, Value, read_snmprec
+from tests.fakes.snmp import GET, Agent, Value
 from tests.plugins.power.pdus import (
     PDU,
     PDU2,
@@ -27,83 +26,6 @@ from tests.plugins.power.pdus import (
 )
 
 CLIENTS = ("gufo", "pysnmp")
-WALKS = (
-    "apc_ap8853",
-    "apc_ap8959eu3",
-    "apc_ap7900b",
-    "raritan-pdu_px2",
-    "raritan-pdu_px3",
-    "raritan-pdu",
-)
-
-# A field of the truth file: metric, what the number is to be multiplied by, labels.
-TRUTH = {
-    "total_w": ("pdu.power", 1, ("measured",)),
-    "total_va": ("pdu.apparent_power.voltamperes", 1, ()),
-    "energy_kwh": ("pdu.energy", 3.6e6, ()),
-    "phase_a": ("phase.current", 1, ()),
-    "phase_v": ("phase.voltage", 1, ()),
-    "phase_w": ("phase.power", 1, ()),
-    "inlet_w": ("inlet.power", 1, ()),
-    "inlet_va": ("inlet.apparent_power.voltamperes", 1, ()),
-    "inlet_a": ("inlet.current", 1, ()),
-    "inlet_v": ("inlet.voltage", 1, ()),
-    "outlet_va": ("outlet.apparent_power.voltamperes", 1, ()),
-    "outlet_a": ("outlet.current", 1, ()),
-    "ocp_current_a": ("breaker.current", 1, ()),
-}
-for part in ("inlet", "outlet"):
-    TRUTH |= {
-        f"{part}_current_a": (f"{part}.current", 1, ()),
-        f"{part}_voltage_v": (f"{part}.voltage", 1, ()),
-        f"{part}_power_w": (f"{part}.power", 1, ()),
-        f"{part}_apparent_va": (f"{part}.apparent_power.voltamperes", 1, ()),
-        f"{part}_pf": (f"{part}.power_factor", 1, ()),
-        f"{part}_energy_wh": (f"{part}.energy", 3600, ()),
-        f"{part}_freq_hz": (f"{part}.frequency", 1, ()),
-    }
-
-
-def expected(truth: dict[str, Any], walk: dict[str, bytes]) -> dict[tuple[str, ...], float]:
-    """Turn the truth, decoded independently of us, into our names and units."""
-    wanted: dict[tuple[str, ...], float] = {}
-    for field, rows in truth.items():
-        for row, number in rows.items() if isinstance(rows, dict) else ():
-            key = row.rpartition(".")[2]
-            if field == "external":
-                wanted["environment.temperature", "pdu1", key] = number["value"]
-            elif field == "rpdu1_device_w":
-                basis = "measured" if "total_w" in truth else "estimated"
-                wanted["pdu.power", "pdu1", basis] = number
-            elif field == "pf":
-                kind = "inlet" if "inlet_w" in truth else "pdu"
-                wanted[(f"{kind}.power_factor", "pdu1", *([key] * (kind != "pdu")))] = number
-            elif f"{PDU2}.5.4.3.1.3.{row}.7" in walk and field == "outlet_pf" and not number:
-                # The device says of these zeros that there is no reading (state -1).
-                assert walk[f"{PDU2}.5.4.3.1.3.{row}.7"] == b"\x02\x01\xff"
-            else:
-                metric, factor, labels = TRUTH[field]
-                part = () if metric.startswith("pdu.") else (key,)
-                wanted[(metric, "pdu1", *part, *labels)] = number * factor
-    return wanted
-
-
-@pytest.mark.parametrize("client", CLIENTS)
-@pytest.mark.parametrize("walk", WALKS)
-def test_recorded_pdus_give_the_true_values(walk: str, client: str) -> None:
-    path = data(f"snmp/walks/{walk}.snmprec")
-    truth = json.loads(data("snmp/TRUTH.json").read_text())[walk]
-    objects = {".".join(map(str, oid)): value for oid, value in read_snmprec(path).items()}
-    wanted = expected(truth, objects)
-    with Agent(path) as agent:
-        batch = poll(agent.target, client=client)
-    found = samples(batch)
-    assert not batch.errors
-    assert len(wanted) >= 2
-    assert {key: found.get(key) for key in wanted} == pytest.approx(wanted, rel=1e-12)
-    metrics = {key[0] for key in wanted}
-    extra = {key for key in found if key[0] in metrics} - wanted.keys()
-    assert {key[0] for key in extra} <= {"pdu.power"}, "no value that the truth does not have"
 
 
 def test_idle_outlets_of_a_px3_have_no_power_factor() -> None:
