@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from collector.read.snmp import plugin as snmp_plugin
 from collector.read.snmp.discovery import UnknownDeviceError
 from collector.read.snmp.session import SnmpError
 from plugins.power.pdu_snmp import PduSnmp
-from tests.fakes.snmp import GET, Agent, Oid, Value
+from tests.fakes.snmp import GET, GET_BULK, Agent, Oid, Value
 from tests.plugins.power.pdus import (
     PDU,
     PDU2,
@@ -26,6 +27,7 @@ from tests.plugins.power.pdus import (
 
 CLIENTS = ("gufo", "pysnmp")
 OUTLETS = f"{RPDU2}.9.4.3.1"
+CYBERPOWER = Path(__file__).parents[2] / "recorded/pdu_snmp/cyberpower/input/device.snmprec"
 
 
 def after(agent: Agent, change: Callable[[], object], *, polls: int = 1, **config: Any) -> Batch:
@@ -228,6 +230,20 @@ def test_old_agents_that_fall_silent_on_big_getbulks(client):
     with Old(apc(outlets=12)) as agent:
         batch = poll(agent.target, client=client, timeout=2)
     assert len([key for key in samples(batch) if key[0] == "outlet.power"]) == 12
+
+
+@pytest.mark.parametrize("client", CLIENTS)
+def test_agents_without_getbulk(client):
+    with Agent(apc(outlets=2)) as agent:
+        agent.drop = lambda number: agent.requests[number][0] == GET_BULK
+        batch = poll(agent.target, times=4, client=client, timeout=4)
+    assert len([key for key in samples(batch) if key[0] == "outlet.power"]) == 2
+
+
+def test_a_profile_can_say_that_there_is_no_getbulk():
+    with Agent(CYBERPOWER) as agent:
+        assert samples(poll(agent.target, profile="cyberpower"))
+        assert GET_BULK not in {kind for kind, _ in agent.requests}
 
 
 def test_a_vanished_outlet_is_a_failure_once():
