@@ -31,7 +31,7 @@ from collector.store import Store
 from collector.topology import Topology
 from plugins.agents.otlp import Otlp
 from plugins.power.snmp_trap import SnmpTrap
-from tests.fakes import nvml
+from tests.fakes import ipmi, nvml
 from tests.fakes.ethtool import Kernel
 from tests.fakes.nccl import Ras
 from tests.fakes.pages import OPENMETRICS, TEXT, Pages, Reply
@@ -89,6 +89,9 @@ async def replay(case: Path, target: str, request: pytest.FixtureRequest) -> Asy
                 found.fields["target"] = service.url
                 found.names[service.url] = target
                 found.polls = 2
+            elif path.name == "ipmi":
+                folder = request.getfixturevalue("tmp_path") / "bin"
+                ipmi.replay(path, folder, request.getfixturevalue("monkeypatch"))
             elif path.suffix == ".snmprec":
                 agent = stack.enter_context(Agent(path))
                 found.fields["target"] = agent.target
