@@ -130,7 +130,8 @@ class IpmiDcmi(Plugin):
             FileNotFoundError: No tool is installed.
             OSError: The tool failed; the message has its words and what would help.
             TimeoutError: It gave no answer in time and was ended.
-            ValueError: The BMC does not measure power, or the answer makes no sense.
+            ValueError: The tool cannot take the password.
+            LookupError: The password's environment variable is not set.
         """
         deadline = time.monotonic() + 0.9 * self.timeout
         entity = Kind.HOST(self.host) if self.target else batch.host
