@@ -62,13 +62,15 @@ class Service:
     """Serves a tree on a loopback port.
 
     Attributes:
-        tree: Documents by path; bytes are sent as they are, an int is a status.
+        tree: Documents by path; bytes are sent as they are, an int is a status, of a
+            ConnectionError comes half an answer.
         gets: Paths that were asked for, with their queries.
         user: Who may log in; None for whoever asks.
         tokens: Of the sessions that are open.
         sessions: There is a session service.
         clock: Seconds since the epoch that `Date` says; None for the real time.
         gate: Is awaited before each answer, with the path.
+        login_status: That a login is answered with, where it is none that succeeds.
     """
 
     def __init__(
@@ -82,6 +84,7 @@ class Service:
         self.user = user
         self.tokens: set[str] = set()
         self.logins = 0
+        self.login_status = 0
         self.sessions = True
         self.clock = newest(documents)
         self.gate: Callable[[str], Awaitable[None]] | None = None
@@ -114,7 +117,7 @@ class Service:
             answer.headers["Date"] = formatdate(self.clock, usegmt=True)
         return answer
 
-    async def _answer(self, request: web.Request) -> web.Response:
+    async def _answer(self, request: web.Request) -> web.StreamResponse:
         path = request.path.rstrip("/")
         if path == SESSIONS and request.method == "POST" and self.sessions:
             return self._login(await request.json())
@@ -134,6 +137,13 @@ class Service:
         found = self.tree.get(path)
         if isinstance(found, int):
             return web.Response(status=found)
+        if isinstance(found, ConnectionError):
+            assert request.transport is not None
+            half = web.StreamResponse(headers={"Content-Length": "5000"})
+            await half.prepare(request)
+            await half.write(b'{"Id":')
+            request.transport.close()
+            return half
         if isinstance(found, bytes):
             return web.Response(body=found, content_type="application/json")
         if found is None:
@@ -155,6 +165,10 @@ class Service:
 
     def _login(self, body: dict[str, str]) -> web.Response:
         self.logins += 1
+        if self.login_status:
+            message = {"MessageId": "Base.1.8.SessionLimitExceeded", "Message": str(body)}
+            error = {"error": {"@Message.ExtendedInfo": [message]}}
+            return web.json_response(error, status=self.login_status)
         if self.user is not None and (body["UserName"], body["Password"]) != self.user:
             return web.Response(status=401)
         token = f"token-{self.logins}"

@@ -20,9 +20,10 @@ from collector.read.coolant import Coolant
 from collector.read.snmp.energy import Energy
 from collector.secret import Secret
 from plugins.power.redfish import chassis, cooling, equipment, sensor
-from plugins.power.redfish.client import Auth, Client, context
+from plugins.power.redfish.client import Auth, Client
 from plugins.power.redfish.reader import Reader
 from plugins.power.redfish.record import Recorder
+from plugins.power.redfish.transport import Transport, context
 from plugins.power.redfish.walk import Reader as Read
 from plugins.power.redfish.walk import Role, Walk
 
@@ -162,17 +163,9 @@ class Redfish(Plugin):
         if url.startswith("https:"):
             tls = await asyncio.to_thread(context, verify=self.verify, ca_file=self.ca_file)
         seen = self._recorder.save if self._recorder else None
-        self._client = Client(
-            url,
-            self.user,
-            self.password,
-            self.auth,
-            tls,
-            self.request_timeout,
-            self.requests,
-            seen,
-        )
-        self._client.open()
+        transport = Transport(url, tls, self.request_timeout, self.requests)
+        transport.open()
+        self._client = Client(transport, self.user, self.password, self.auth, seen)
         self._reader = Reader(self._client, self._walk, self.interval, self.slow, self.requests)
 
     async def poll(self, batch: Batch) -> None:
@@ -182,7 +175,8 @@ class Redfish(Plugin):
         await asyncio.wait({self._cycle}, timeout=0.9 * self.timeout)
         done = self._cycle.done()
         cycle, self._cycle = self._cycle, None if done else self._cycle
-        self._tell(batch)
+        if not self._tell(batch) and not done:
+            raise TimeoutError(f"{self._client.url}: no answer so far; it is waited for")
         if done:
             for error in self._reader.errors:
                 batch.failed(None, error)
@@ -212,14 +206,15 @@ class Redfish(Plugin):
         address = str(urlsplit(_url(self.target)).hostname)
         return Walk(READERS, address, self.host, self.name, self.coolant, energies)
 
-    def _tell(self, batch: Batch) -> None:
+    def _tell(self, batch: Batch) -> bool:
+        """Tell what is known; give whether there is a reading."""
         told = set()
         for key, value, at in self._reader.readings(time.monotonic()):
             told.add(key.entity)
             batch.add(*key[:2], value, *key.labels, at=at if at < batch.at else None)
         walk = self._reader.walk
         if walk is None:
-            return
+            return False
         for info in walk.bindings.infos.values():
             if info.entity.kind is Kind.SENSOR and info.entity not in told:
                 continue  # an empty bay has a sensor, too
@@ -228,6 +223,7 @@ class Redfish(Plugin):
         if self._client.clock.known:
             source = Kind.SOURCE("redfish", self.target)
             batch.add(power.SOURCE_CLOCK_OFFSET, source, self._client.clock.offset)
+        return bool(told)
 
 
 def _url(target: str) -> str:

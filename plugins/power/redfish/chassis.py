@@ -11,7 +11,6 @@ from collector.catalog import host, power, thermal
 from collector.entity import Kind
 from collector.metric import Metric
 from plugins.power.redfish.binding import Derived, Need, excerpt
-from plugins.power.redfish.client import Document
 from plugins.power.redfish.document import elements, number, part, path_of, text
 from plugins.power.redfish.equipment import (
     HEALTH,
@@ -21,6 +20,7 @@ from plugins.power.redfish.equipment import (
     equipment,
 )
 from plugins.power.redfish.sensor import SHELF, air
+from plugins.power.redfish.transport import Document
 from plugins.power.redfish.walk import Owner, Role, Walk
 
 _METER = "redfish"

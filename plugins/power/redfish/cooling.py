@@ -10,9 +10,9 @@ from collector.batch import SeriesKey
 from collector.catalog import thermal
 from collector.entity import Kind
 from plugins.power.redfish.binding import Derived, Need, excerpt
-from plugins.power.redfish.client import Document
 from plugins.power.redfish.document import text
 from plugins.power.redfish.equipment import HEALTH, KWH, PERCENT, Rows, bind, described, equipment
+from plugins.power.redfish.transport import Document
 from plugins.power.redfish.walk import Owner, Role, Walk
 
 LITRE_PER_MINUTE = 1e-3 / 60  # m3/s

@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
-from plugins.power.redfish.client import Document
 from plugins.power.redfish.clock import MIN_TIME
+from plugins.power.redfish.transport import Document
 
 MAX_VALUES = 50_000  # of one document
 MAX_DEPTH = 12

@@ -11,8 +11,8 @@ from collector.catalog import power, thermal
 from collector.entity import Entity, Kind
 from collector.metric import Metric
 from plugins.power.redfish.binding import Need, excerpt
-from plugins.power.redfish.client import Document
 from plugins.power.redfish.document import part, path_of, text
+from plugins.power.redfish.transport import Document
 from plugins.power.redfish.walk import Owner, Role, Walk
 
 KWH = 3.6e6  # joules

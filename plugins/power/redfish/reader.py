@@ -12,14 +12,14 @@ from collections.abc import Callable, Coroutine, Iterable, Iterator
 from typing import NamedTuple
 
 from collector.batch import SeriesKey
-from collector.read.http import AnswerError
+from collector.read.http import AnswerError, StatusError
 from collector.read.snmp.energy import Energy
 from plugins.power.redfish.binding import Need
 from plugins.power.redfish.chassis import finish
-from plugins.power.redfish.client import Answer, Client, StatusError
+from plugins.power.redfish.client import Answer, Client
 from plugins.power.redfish.document import Value, values
 from plugins.power.redfish.plan import compute, plan
-from plugins.power.redfish.walk import Step, Walk
+from plugins.power.redfish.walk import Role, Step, Walk
 
 REDISCOVER = 900.0  # seconds; supplies are changed and probes plugged in without a sign
 SOONEST = 60.0  # seconds from one discovery to the next, whatever happens
@@ -77,11 +77,11 @@ class Reader:
         self._found: Walk | None = None  # the last that is over
         self._walked = 0.0  # the last discovery was over
         self._next_walk = 0.0
+        self._pause = SOONEST
         self._hung = 0  # requests in a row that were not answered in time
         self._plan: dict[str, Need] = {}
         self._due: dict[str, float] = {}
         self._seconds = 0.0  # the last cycle took
-        self._since = 0.0  # the cycle that runs began
 
     @property
     def complete(self) -> bool:
@@ -101,7 +101,7 @@ class Reader:
             LoginError: It refuses the user.
             AnswerError: The service root cannot be read.
         """
-        self._since = begun = time.monotonic()
+        begun = time.monotonic()
         self.errors.clear()
         try:
             if self._walk is not None and self._found is None:
@@ -112,8 +112,11 @@ class Reader:
                 walk = self._make(self._energies)
                 walk.start(await self._client.root())
                 self._walk = walk
+            if self._walk is not None:
+                self._walk.try_again()
             while self._walk is not None and time.monotonic() < until:
-                await self._step(self._walk)
+                if not await self._step(self._walk):
+                    break
         except BaseException:
             self._readings.clear()
             raise
@@ -126,7 +129,7 @@ class Reader:
         Args:
             now: On the clock of `Reading.read`.
         """
-        slack = 2 * max(self._seconds, now - self._since)
+        slack = 2 * self._seconds
         known: dict[SeriesKey, Reading] = {}
         for key, reading in self._readings.items():
             period = self._slow if reading.need < Need.FAST else self._interval
@@ -175,31 +178,46 @@ class Reader:
         self._hung = 0
         return answer
 
-    async def _step(self, walk: Walk) -> None:
-        """Go one step on with a discovery."""
+    async def _step(self, walk: Walk) -> bool:
+        """Go one step on with a discovery; tell whether there was one to go."""
         steps = walk.next(self._requests)
-        if steps:
-            try:
-                await _all(self._discover(walk, step) for step in steps)
-            except BaseException:
-                walk.put_back(steps)
-                raise
-            return
+        await _all(self._discover(walk, step) for step in steps)
+        if walk.over:
+            self._finish(walk)
+        return bool(steps)
+
+    def _finish(self, walk: Walk) -> None:
         finish(walk)
-        self._walk, self._found = None, walk
+        self._walk = None
+        if walk.lost and not walk.bindings.bound:
+            raise walk.lost
+        self._found = walk
         self._plan = plan(walk)
         self._walked = now = time.monotonic()
-        self._next_walk = now + REDISCOVER
+        # What did not answer just then is looked for soon, and ever more rarely.
+        self._pause = min(2 * self._pause, REDISCOVER) if walk.lost else SOONEST
+        self._next_walk = now + (self._pause if walk.lost else REDISCOVER)
         self._due = {p: now + self._slow for p, n in self._plan.items() if n is Need.SLOW}
         self._readings = {k: r for k, r in self._readings.items() if k in walk.bindings.bound}
 
     async def _discover(self, walk: Walk, step: Step) -> None:
         path = walk.request(step)
-        answer = await self._ask(path)
+        try:
+            answer = await self._ask(path)
+        except TimeoutError as error:
+            walk.failed(step, error)  # the next time another one comes first
+            raise
+        except BaseException:
+            walk.put_back(step)
+            raise
         if isinstance(answer, Exception):
             status = answer.status if isinstance(answer, StatusError) else 0
-            again = status != 404 and walk.failed(step)
-            if not again and status not in _QUIET:
+            if status in _QUIET and (status == 404 or path == step.path):
+                return
+            walk.failed(step, answer)
+            if step.role is Role.SYSTEM and not walk.lost:
+                raise answer
+            if path == step.path:
                 self.errors.append(answer)
             return
         old = self._take(walk, path, walk.take(step, answer.document), answer)

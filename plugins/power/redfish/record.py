@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from plugins.power.redfish.client import Document
+from plugins.power.redfish.transport import Document
 
 # What names the one machine and is in no sample that a test needs.
 _PRIVATE = frozenset(("AssetTag", "MACAddress", "PartNumber", "SerialNumber", "UUID"))

@@ -13,9 +13,9 @@ from collector.catalog import host, power, thermal
 from collector.entity import Entity, Kind
 from collector.metric import Metric
 from plugins.power.redfish.binding import Need
-from plugins.power.redfish.client import Document
 from plugins.power.redfish.document import number, part, text
 from plugins.power.redfish.equipment import KWH, PERCENT
+from plugins.power.redfish.transport import Document
 from plugins.power.redfish.walk import Owner, Walk
 
 # By ReadingType, the units that it comes in and their factor to ours.

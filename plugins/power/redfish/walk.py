@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from enum import IntEnum
 from typing import NamedTuple
 
@@ -17,9 +17,10 @@ from collector.entity import Entity, Kind
 from collector.read.coolant import Coolant
 from collector.read.snmp.energy import Energy
 from plugins.power.redfish.binding import Bindings
-from plugins.power.redfish.client import Document
 from plugins.power.redfish.document import Value, members, part, path_of, text, values
+from plugins.power.redfish.transport import Document
 
+TRIES = 3
 MAX_DOCUMENTS = 3000  # of one walk; an NVL72 tray has about 500 that count, without $expand
 _NO_READING = ("CoreUtil", "EDPViolation", "ThermalLimit")  # hundreds of sensors that are no watts
 
@@ -77,13 +78,15 @@ class Owner(NamedTuple):
 
 
 class Step(NamedTuple):
-    """One request of the walk, ordered by role."""
+    """One request of the walk, ordered by role; what failed comes after all the rest."""
 
+    late: int  # times that it was put off
     role: Role
     turn: int
     path: str
     owner: Owner
     expand: bool  # ask for the members, too
+    tries: int = 0  # that failed
 
 
 Reader = Callable[["Walk", Document, str, Owner], None]
@@ -99,6 +102,9 @@ class Walk:
         name: Names the equipment; empty for `target`.
         coolant: What flows in the loops.
         energies: Counters of the walk before.
+
+    Attributes:
+        lost: Why a part could not be read that may be there.
     """
 
     def __init__(
@@ -120,6 +126,8 @@ class Walk:
         self.named = bool(host)
         self._name = name or target
         self._readers = readers
+        self.lost: Exception | None = None
+        self._late = 0
         self._queue: list[Step] = []
         self._turns = itertools.count()
         self._asked: set[str] = set()
@@ -157,19 +165,23 @@ class Walk:
             self._asked.add(path)
             self._push(path, role, owner, expand=expand)
 
+    @property
+    def over(self) -> bool:
+        """Nothing is left to ask for."""
+        return not self._queue
+
     def next(self, count: int) -> list[Step]:
-        """Take up to `count` steps of one role, empty once the walk is over."""
+        """Take up to `count` steps of one role that are not put off, if there are any for now."""
         steps: list[Step] = []
-        while self._queue and len(steps) < count:
-            if steps and self._queue[0].role is not steps[0].role:
+        while self._queue and len(steps) < count and self._queue[0].late <= self._late:
+            if steps and self._queue[0][:2] != steps[0][:2]:
                 break
             steps.append(heapq.heappop(self._queue))
         return steps
 
-    def put_back(self, steps: Iterable[Step]) -> None:
-        """Note steps again that could not be taken for now."""
-        for step in steps:
-            heapq.heappush(self._queue, step)
+    def put_back(self, step: Step) -> None:
+        """Note a step again that could not be taken for now."""
+        heapq.heappush(self._queue, step)
 
     def request(self, step: Step) -> str:
         """What to ask for: with $expand where that may save requests."""
@@ -191,15 +203,27 @@ class Walk:
                 self.ask(path, step.role, step.owner)
         return found
 
-    def failed(self, step: Step) -> bool:
-        """Note a request that failed; tell whether it is to be asked in another way."""
-        if self.request(step) == step.path:
-            return False
-        self._push(step.path, step.role, step.owner, expand=False)
-        return True
+    def try_again(self) -> None:
+        """Let `next` give what failed, too, once all else is done."""
+        if self._queue:
+            self._late = max(self._late, self._queue[0].late)
+
+    def failed(self, step: Step, error: Exception) -> None:
+        """Note a request that failed.
+
+        It is asked for without $expand, then again after all the rest, see `try_again`.
+        """
+        if self.request(step) != step.path:
+            self.put_back(step._replace(expand=False))
+        elif step.tries + 1 < TRIES:
+            # Whatever is found takes its name from the system.
+            late = 0 if step.role is Role.SYSTEM else step.late + 1
+            self.put_back(step._replace(late=late, tries=step.tries + 1))
+        else:
+            self.lost = error
 
     def _push(self, path: str, role: Role, owner: Owner, *, expand: bool) -> None:
-        heapq.heappush(self._queue, Step(role, next(self._turns), path, owner, expand))
+        heapq.heappush(self._queue, Step(0, role, next(self._turns), path, owner, expand))
 
     def _read(self, role: Role, document: Document, path: str, owner: Owner) -> None:
         if role is Role.REPORT:

@@ -304,7 +304,7 @@ def test_no_tree_yields_what_cannot_be_or_breaks_the_walk(documents: dict[str, A
         for step in steps:
             document = documents.get(step.path)
             if not isinstance(document, dict):
-                walk.failed(step)
+                walk.failed(step, ValueError())
                 continue
             found = walk.take(step, document)
             for address, raw, _ in found:
