@@ -120,6 +120,8 @@ class Service:
     async def _answer(self, request: web.Request) -> web.StreamResponse:
         path = request.path.rstrip("/")
         if path == SESSIONS and request.method == "POST" and self.sessions:
+            if self.gate is not None:
+                await self.gate(path)
             return self._login(await request.json())
         token = request.headers.get("X-Auth-Token", "")
         if request.method == "DELETE":

@@ -90,7 +90,10 @@ class Client:
     async def close(self) -> None:
         """End the session at the service, which has few, and close the connections."""
         try:
-            await self._log_out()
+            async with asyncio.timeout(LOGOUT), self._lock:  # once a login that goes on is over
+                await self._log_out()
+        except TimeoutError:
+            pass
         finally:
             await self._transport.close()
 
@@ -118,7 +121,7 @@ class Client:
         """
         login = self._login
         if self._auth != "none" and not login.headers:
-            login = await self._log_in(login)
+            login = await asyncio.shield(self._log_in(login))  # a session must not get lost
         try:
             answer = await self._get(path)
         except StatusError as error:
@@ -132,7 +135,7 @@ class Client:
                 raise self._refuse(str(error), LOCKOUT) from error
             # Sessions end when the BMC restarts or has too many. Where it refuses again, it does
             # so for this resource alone, or refuses the next one, too.
-            login = await self._log_in(login)
+            login = await asyncio.shield(self._log_in(login))
             answer = await self._get(path)
         login.worked = True
         return answer
