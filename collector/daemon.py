@@ -229,7 +229,9 @@ class Daemon:
         self.store.write(self.attribution.step(now), "attribution", lifetime)
 
     def _derive(self, now: float, late: float) -> None:
-        self.store.write(self.facility.step(now), "facility", STALE * INTERVAL)
+        batch = self.facility.step(now)
+        self.store.write(batch, "facility", STALE * INTERVAL)
+        self._deliver("facility", batch)
 
     def _look_for_hangs(self, now: float, late: float) -> None:
         batch = self.hangs.step(now)

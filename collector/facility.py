@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
+from collector.alarms import Alarms
 from collector.batch import Batch
 from collector.catalog import facility, power, thermal
 from collector.entity import Entity, Kind
@@ -19,7 +20,7 @@ from collector.topology import Topology
 METRICS = frozenset(value for value in vars(facility).values() if isinstance(value, Metric))
 INTERVAL = 10.0  # seconds; meters of racks and cooling units are not read more often
 
-_BASES = ("measured", "sum", "estimated")  # of pdu.power
+_BASES = ("measured", "sum", "estimated")  # of pdu.power, the best first
 _LEAST_HEAT = 100.0  # watts; below it a ratio to heat is noise
 
 
@@ -53,6 +54,7 @@ class Facility:
         self._host = host
         self._store = store
         self._topology = topology
+        self._alarms = Alarms(store)
         self._breakers = {
             Kind.BREAKER(*text.rsplit("/", 1)): amperes
             for text, amperes in settings.breakers.items()
@@ -67,6 +69,7 @@ class Facility:
         racks = self._add_up(batch, Kind.PDU, Kind.RACK, pdus)
         sites = self._add_up(batch, Kind.RACK, Kind.SITE, racks)
         self._cool(batch, racks, sites, now)
+        self._alarms.step(batch)
         return batch
 
     def _left_of_rating(self, batch: Batch, rating: _Rating, now: float) -> None:
@@ -85,16 +88,17 @@ class Facility:
     def _pdus(self, batch: Batch, now: float) -> dict[Entity, float]:
         """Watts of all PDUs that can be read, and what is left of each."""
         found: dict[Entity, float] = {}
-        for key in self._store.by_metric[power.PDU_POWER]:
-            watts = self._store.latest(now, power.PDU_POWER, key.entity, *key.labels)
+        for pdu in dict.fromkeys(key.entity for key in self._store.by_metric[power.PDU_POWER]):
+            bases = (self._store.latest(now, power.PDU_POWER, pdu, basis) for basis in _BASES)
+            watts = next((watts for watts in bases if watts is not None), None)
             if watts is None:
                 continue
-            found[key.entity] = watts
-            limit = self._settings.pdus.get(key.entity.key[0])
+            found[pdu] = watts
+            limit = self._settings.pdus.get(pdu.key[0])
             if limit is None:
-                limit = self._store.latest(now, power.PDU_POWER_LIMIT, key.entity)
+                limit = self._store.latest(now, power.PDU_POWER_LIMIT, pdu)
             if limit is not None:
-                batch.add(facility.PDU_POWER_HEADROOM, key.entity, limit - watts)
+                batch.add(facility.PDU_POWER_HEADROOM, pdu, limit - watts)
         return found
 
     def _add_up(
@@ -137,7 +141,11 @@ class Facility:
     ) -> None:
         loops = self._loops(now)
         heats: dict[Entity, float | None] = {}
-        units = {key.entity for key in self._store.by_metric[thermal.COOLING_UNIT_INFO]}
+        units = {
+            key.entity
+            for key, row in self._store.by_metric[thermal.COOLING_UNIT_INFO].items()
+            if self._store.expires[row] > now
+        }
         for unit in units | set(self._topology.entities(Kind.COOLING_UNIT)):
             heat = heats[unit] = self._heat(unit, loops.get(unit, {}), now)
             drawn = self._store.latest(now, thermal.COOLING_UNIT_POWER, unit)
@@ -154,30 +162,32 @@ class Facility:
                 for rack in self._topology.children(site, Kind.RACK)
                 for link in self._topology.children(rack.child, Kind.COOLING_UNIT)
             }
-            liquid = _sum(heats[unit] for unit in within if unit in loops)
+            # One that is there and has no loops cools by air; of one that is away nothing is known.
+            away = {unit for unit in within - units if heats[unit] is None}
+            liquid = _sum(heats[unit] for unit in within & (loops.keys() | away))
             if liquid is not None and watts > _LEAST_HEAT:
                 batch.add(facility.SITE_LIQUID_HEAT_SHARE, site, liquid / watts)
 
-    def _loops(self, now: float) -> dict[Entity, dict[str, float]]:
+    def _loops(self, now: float) -> dict[Entity, dict[str, float | None]]:
         """Watts of heat by unit and loop: computed where flow and rise are known, else claimed."""
-        found: dict[Entity, dict[str, float]] = {}
-        for metric in (thermal.COOLANT_HEAT_CLAIMED, thermal.COOLANT_HEAT):
+        found: dict[Entity, dict[str, float | None]] = {}
+        for metric in (thermal.COOLANT_HEAT, thermal.COOLANT_HEAT_CLAIMED):
             for key in self._store.by_metric[metric]:
-                watts = self._store.latest(now, metric, key.entity)
-                if watts is not None:
-                    unit, loop = key.entity.key
-                    found.setdefault(Kind.COOLING_UNIT(unit), {})[loop] = watts
+                unit, loop = key.entity.key
+                loops = found.setdefault(Kind.COOLING_UNIT(unit), {})
+                if loops.get(loop) is None:
+                    loops[loop] = self._store.latest(now, metric, key.entity)
         return found
 
-    def _heat(self, unit: Entity, loops: Mapping[str, float], now: float) -> float | None:
+    def _heat(self, unit: Entity, loops: Mapping[str, float | None], now: float) -> float | None:
         """Heat that a unit takes from racks: of its secondary loops, which flow through them.
 
         The primary loop carries the same heat on, to the facility's water.
         """
-        inner = [watts for loop, watts in loops.items() if loop.startswith("secondary")]
-        outer = [watts for loop, watts in loops.items() if not loop.startswith("secondary")]
-        if inner or outer:
-            return sum(inner or outer)
+        for side in (True, False):
+            heat = _sum(w for loop, w in loops.items() if loop.startswith("secondary") is side)
+            if heat is not None:
+                return heat
         return self._store.latest(now, thermal.COOLING_UNIT_HEAT, unit)
 
 

@@ -136,3 +136,52 @@ def test_a_site_is_the_sum_of_its_racks_or_absent(readings: dict[str, float]) ->
     assert (site is None) == (len(readings) < 3)
     assert site is None or site == sum(racks)
     assert facility.SITE_POWER_LIMIT.name not in {name for name, *_ in found}
+
+
+def heat(unit: str, loop: str, value: float) -> Reading:
+    return thermal.COOLANT_HEAT, Kind.COOLANT_LOOP(unit, loop), value, ()
+
+
+def test_of_several_figures_of_one_pdu_the_measured_one_counts() -> None:
+    for order in (1, -1):
+        both = [watts("a", 700), watts("a", 650, "sum"), watts("a", 500, "estimated")][::order]
+        found = derive(*both, watts("b", 600), settings=Capacity(pdus={"a": 900}))
+        assert found["rack.power", "r1"] == 1300
+        assert found["pdu.power.headroom", "a"] == 200
+
+
+def cooled(settings: Capacity, *steps: tuple[float, list[Reading]]) -> dict[tuple[str, ...], float]:
+    """What is derived in the end of readings that were written at several times."""
+    store, topology = Store(), Topology()
+    topology.observe("config", [*LINKS, Link(Kind.COOLING_UNIT("two"), Kind.RACK("r1"), 1.0)], 0.0)
+    facility_ = Facility(settings, HOST, store, topology)
+    for at, readings in steps:
+        batch = Batch(HOST, at, {metric for metric, *_ in readings})
+        for metric, entity, value, labels in readings:
+            batch.add(metric, entity, value, *labels)
+        store.write(batch, f"test{at}", 30.0)
+        found = facility_.step(at + 1)
+    return {
+        (key.metric.name, *key.entity.key): value
+        for key, value in zip(found.keys, found.values, strict=True)
+    }
+
+
+def test_the_share_of_liquid_is_absent_while_a_cooling_unit_is_away() -> None:
+    """It would seem to have fallen by half."""
+    racks = [watts("a", 20e3), watts("b", 20e3), watts("c", 60e3)]
+    one, two = heat("cdu", "secondary/1", 40e3), heat("two", "secondary/1", 35e3)
+    share = ("site.liquid_heat.share", "dc1")
+    assert cooled(Capacity(), (NOW, [*racks, one, two]))[share] == 0.75
+    assert share not in cooled(Capacity(), (NOW, [*racks, one]))
+    gone = cooled(Capacity(), (NOW, [*racks, one, two]), (NOW + 60, [*racks, one]))
+    assert share not in gone
+
+
+def test_heat_of_a_unit_is_absent_while_one_of_its_loops_is() -> None:
+    racks = [watts("a", 20e3), watts("b", 20e3), watts("c", 60e3)]
+    loops = [heat("cdu", "secondary/1", 40e3), heat("cdu", "secondary/2", 30e3)]
+    share = ("cooling_unit.heat.share", "cdu")
+    both = cooled(Capacity(), (NOW, racks + loops))
+    assert both[share] == 0.7
+    assert share not in cooled(Capacity(), (NOW, racks + loops), (NOW + 60, racks + loops[:1]))
