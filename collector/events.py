@@ -81,6 +81,7 @@ class Events:
         self._logged[event.name] = since, lines + 1
         if lines < _LINES:
             level = _LEVELS[event.severity]
-            log.log(level, "%s: %s: %s", event.name, event.entity, " ".join(event.text.split()))
+            text = f"{event.name}: {event.entity}: {' '.join(event.text.split())}"
+            log.log(level, "%s", text.encode("utf-8", "replace").decode())
         elif lines == _LINES:
             log.warning("%s: more of them stand in /api/v1/events", event.name)

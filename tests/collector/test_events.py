@@ -47,6 +47,11 @@ def test_all_are_counted() -> None:
     }
 
 
+def test_what_is_no_unicode_can_be_logged(caplog) -> None:
+    Events().take([event()._replace(text="a\udcffb")], "one")
+    assert caplog.messages == ["gpu.xid: host:node1: a?b"]
+
+
 def test_a_storm_fills_no_log(caplog) -> None:
     caplog.set_level(logging.INFO)
     events = Events()
