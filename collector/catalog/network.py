@@ -89,15 +89,16 @@ PHY_ERRORS = Metric(
     "Errors at the MAC or below it by kind; one bad frame can count under several.",
     ("error",),
 )
-PHY_BITS = Metric(
-    "interface.phy.bits",
+LINE_IO = Metric(
+    "interface.line.io",
     COUNTER,
-    "{bit}",
+    "By",
     Kind.INTERFACE,
-    "Bits that the port received or could have received: what errors are a share of.",
+    "Bytes that the port received or could have received, idle line included: what bit errors are "
+    "a share of.",
 )
 FEC_BITS_CORRECTED = Metric(
-    "interface.fec.corrected_bits",
+    "interface.fec.corrections",
     COUNTER,
     "{bit}",
     Kind.INTERFACE,

@@ -66,6 +66,9 @@ def _plugins() -> str:
         kind = plugin.load(name)
         doc = inspect.cleandoc(kind.__doc__ or "")
         parts.append(f"\n## {name}\n\n{doc}\n\n" + _table(kind, shared=Plugin))
+        for key, field in kind.model_fields.items():
+            if (inner := _model(field.annotation)) is not None:
+                parts.append(f"\nEach of `{key}`:\n\n{_table(inner)}")
         names = ", ".join(f"`{metric.prometheus}`" for metric in kind.metrics)
         parts.append(f"\nMetrics: {names}.\n")
     return "".join(parts)
@@ -100,7 +103,13 @@ def _model(annotation: Any) -> type[BaseModel] | None:  # noqa: ANN401 - whateve
 
 
 def _table(model: type[BaseModel], shared: type[BaseModel] = BaseModel) -> str:
-    own = {k: f for k, f in model.model_fields.items() if _model(f.annotation) is None}
+    # Of the config's sections, a model within a model has a table of its own.
+    whole = issubclass(model, Plugin)
+    own = {
+        key: field
+        for key, field in model.model_fields.items()
+        if whole or _model(field.annotation) is None
+    }
     order = sorted(own, key=lambda key: key in shared.model_fields)
     if not order:
         return ""
@@ -113,6 +122,8 @@ def _table(model: type[BaseModel], shared: type[BaseModel] = BaseModel) -> str:
             default = "the host's name" if key == "host_name" else "none"
         elif isinstance(field.default, Secret):
             default = f"`{field.default.reveal()}`"
+        elif isinstance(field.default, list) and any(isinstance(x, Secret) for x in field.default):
+            default = f"`{[x.reveal() for x in field.default]}`"
         elif isinstance(field.default, bool):
             default = f"`{field.default}`".lower()
         else:

@@ -88,13 +88,14 @@ class _Nic:
     def _bit_error_rate(self, found: Mapping[SeriesKey, float]) -> dict[SeriesKey, float]:
         now = {
             metric: found[SeriesKey(metric, self.entity, ())]
-            for metric in (network.FEC_BITS_CORRECTED, network.PHY_BITS)
+            for metric in (network.FEC_BITS_CORRECTED, network.LINE_IO)
             if SeriesKey(metric, self.entity, ()) in found
         }
         before, self._bits = self._bits, now
         if not len(now) == len(before) == 2:
             return {}
-        errors, bits = (now[metric] - before[metric] for metric in now)
+        errors, received = (now[metric] - before[metric] for metric in now)
+        bits = 8 * received
         # 0 bits: a link that is down; more errors than bits: one of the two was reset.
         if not 0 <= errors <= bits or not bits:
             return {}
@@ -113,7 +114,7 @@ class Ethtool(Plugin):
         network.PHY_IO,
         network.PHY_PACKETS,
         network.PHY_ERRORS,
-        network.PHY_BITS,
+        network.LINE_IO,
         network.FEC_BITS_CORRECTED,
         network.FEC_BLOCKS,
         network.BIT_ERROR_RATE,

@@ -35,11 +35,11 @@ class Period(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    start: Clock = "00:00"
-    end: Clock = "24:00"
-    days: list[Day] = list(DAYS)
-    price: Price | None = None
-    carbon: Annotated[float, Field(ge=0, le=5000)] | None = None
+    start: Clock = Field(default="00:00", description="Time of day at which it begins.")
+    end: Clock = Field(default="24:00", description="Time of day at which it ends.")
+    days: list[Day] = Field(default=list(DAYS), description="Days on which it begins.")
+    price: Price | None = Field(default=None, description="Per kWh.")
+    carbon: float | None = Field(default=None, ge=0, le=5000, description="Grams CO2e per kWh.")
 
     def holds(self, now: datetime) -> bool:
         """Say whether the period holds at a local time; the day is that of its start."""
@@ -71,7 +71,7 @@ class Tariff(Plugin):
     )
     periods: list[Period] = Field(
         default=[],
-        description='Each `{ start = "17:00", end = "20:00", days = ["mon", …], price, carbon }`.',
+        description="What holds at some times of the week; the first that fits counts.",
     )
     interval: float = Field(default=60.0, gt=0, description="Seconds between two polls.")
 
