@@ -90,7 +90,7 @@ class State:
     labels: tuple[str, ...]
     states: Mapping[str, str]
     places: tuple[str, ...]
-    need: Need = Need.SLOW
+    need: Need
 
     def series(self) -> tuple[SeriesKey, ...]:
         """The series that it makes."""
@@ -176,9 +176,10 @@ class Bindings:
         places: Sequence[str],
         states: Mapping[str, str],
         *labels: str,
+        need: Need = Need.SLOW,
     ) -> None:
         """Bind a word that tells a state, unless the series has a source."""
-        binding = State(metric, entity, labels, states, tuple(filter(None, places)))
+        binding = State(metric, entity, labels, states, tuple(filter(None, places)), need)
         if not self.bound.keys() & set(binding.series()):
             self._add(binding)
 

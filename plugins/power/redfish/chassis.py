@@ -120,7 +120,8 @@ def leak_detector(walk: Walk, document: Document, path: str, owner: Owner) -> No
     name = text(document, "Id") or path.rpartition("/")[2]
     entity = Kind.LEAK_DETECTOR(whose.entity.key[0], name)
     if "DetectorState" in document and walk.bindings.own(entity, path, whose.entity):
-        walk.bindings.state(thermal.LEAK, entity, (f"{path}#/DetectorState",), LEAKS)
+        places = (f"{path}#/DetectorState",)
+        walk.bindings.state(thermal.LEAK, entity, places, LEAKS, need=Need.FAST)
 
 
 def legacy_power(walk: Walk, document: Document, path: str, owner: Owner) -> None:

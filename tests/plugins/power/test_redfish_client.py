@@ -521,3 +521,14 @@ def test_a_certificate_is_checked_unless_the_config_says_otherwise(
     with pytest.raises(OSError, match=r"self-signed certificate.*ca_file"):
         ask()
     assert ask(ca_file=file) == ask(verify=False) > 40
+    certificate(tmp_path)  # the service's is renewed
+    tls.load_cert_chain(file)
+    assert ask(ca_file=file) > 40
+    with pytest.raises(OSError, match=r"gone\.pem"):
+        ask(ca_file=tmp_path / "gone.pem")
+
+
+def test_services_share_what_certificates_are_checked_by() -> None:
+    assert transport.context(verify=True, ca_file=None) is transport.context(
+        verify=True, ca_file=None
+    )
