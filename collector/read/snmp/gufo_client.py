@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import importlib
 import time
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Awaitable, Sequence
+from typing import Any, TypeVar
 
 from collector.read.snmp.session import (
     LESS,
@@ -18,6 +18,8 @@ from collector.read.snmp.session import (
     User,
     Value,
 )
+
+T = TypeVar("T")
 
 WINDOW = 100.0  # seconds; SNMPv3 agents refuse clocks that are off by 150 (RFC 3414, 2.2.3)
 
@@ -56,7 +58,7 @@ class GufoSession:
         )
         session = SnmpSession(address, port, user=user, timeout=wait)
         try:
-            await session.refresh()
+            await _heed(session.refresh())
         except snmp.SnmpError as error:
             raise SnmpError(_explain(error)) from error
         return cls(session, snmp.SnmpError)
@@ -67,8 +69,8 @@ class GufoSession:
         idle, self._at = now - self._at, now
         try:
             if idle > WINDOW:
-                await self._session.refresh()
-            reply: dict[str, Value] = await self._session.get_many(oids)
+                await _heed(self._session.refresh())
+            reply: dict[str, Value] = await _heed(self._session.get_many(oids))
         except self._error as error:
             raise SnmpError(_explain(error)) from error
         return reply
@@ -81,7 +83,7 @@ class GufoSession:
         tries = 0
         while len(rows) < limit:
             try:
-                found, value = await anext(steps)
+                found, value = await _heed(anext(steps))
             except StopAsyncIteration:
                 break
             except TimeoutError:  # the next step asks from the same place again
@@ -107,6 +109,21 @@ class GufoSession:
     def close(self) -> None:
         """Release the socket."""
         self._session = None
+
+
+async def _heed(reply: Awaitable[T]) -> T:
+    """Await a reply, and be cancelled if that was asked meanwhile.
+
+    gufo-snmp uses asyncio.wait_for, which before Python 3.12 forgets a cancellation that comes in
+    the same turn of the loop as the reply.
+    """
+    task = asyncio.current_task()
+    before = task.cancelling() if task else 0
+    try:
+        return await reply
+    finally:
+        if task is not None and task.cancelling() > before:
+            raise asyncio.CancelledError
 
 
 def _explain(error: Exception) -> str:
