@@ -1,25 +1,34 @@
-"""CPU of one poll of a PDU with 48 outlets, by gufo-snmp and by pysnmp, on a replayed agent.
+"""CPU of one poll of a PDU with 48 outlets, and of a thousand of them on their grid.
 
-The agent runs in a process of its own; what is measured is the CPU time of this process, system
-time included. Beside the whole poll stand its parts: the bare GETs of the client, and what the
-plugin makes of the values. `python -m tests.benchmarks.snmp [--rounds N]`
+The agents run in processes of their own; what is measured is the CPU time of this process, system
+time included. First one PDU, by gufo-snmp and by pysnmp: beside the whole poll stand its parts, the
+bare GETs of the client and what the plugin makes of the values. Then all PDUs, as the daemon polls
+them: how late after its time on the grid each poll was done, first with all of them well, then with
+5 % of them dead or slow. `python -m tests.benchmarks.snmp [--rounds N] [--pdus N]`
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import signal
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable
+import zlib
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from collector.batch import Batch, SeriesKey
 from collector.entity import Kind
+from collector.poller import Source
 from collector.read.snmp.fetch import fetch
+from collector.store import Store
+from collector.topology import Topology
 from plugins.power.pdu_snmp import PduSnmp
 
 OUTLETS = 48
@@ -127,25 +136,107 @@ async def measure(target: str, rounds: int) -> None:
     print(f"  {PDUS} PDUs every {INTERVAL:g} s: {core:.1%} of a core (target < {TARGET:.0%})")
 
 
+class Fleet:
+    """PDUs that are polled as the daemon does it.
+
+    Args:
+        targets: Of each kind of PDU, the agent that answers for all of this kind.
+        sizes: How many there are of each kind.
+    """
+
+    def __init__(self, targets: dict[str, str], sizes: dict[str, int]) -> None:
+        store, topology, host = Store(), Topology(), Kind.HOST("node1")
+        self._late: dict[str, list[float]] = defaultdict(list)
+        self._sources = []
+        for kind, size in sizes.items():
+            for number in range(size):
+                name = f"{kind}{number}"
+                plugin = PduSnmp(target=targets[kind], name=name, interval=INTERVAL)
+                self._sources.append(Source(name, plugin, host, store, topology, self._done))
+
+    def _done(self, source: str, batch: Batch) -> None:
+        shift = zlib.crc32(source.encode()) / (1 << 32) * INTERVAL
+        planned = round((batch.at - shift) / INTERVAL) * INTERVAL + shift
+        self._late[source.rstrip("0123456789:.").rstrip("0123456789")].append(time.time() - planned)
+
+    async def discover(self) -> None:
+        gate = asyncio.Semaphore(20)
+
+        async def first(source: Source) -> None:
+            async with gate:
+                while (await source.poll()) and source.error:
+                    pass
+
+        start = time.process_time()
+        await asyncio.gather(*map(first, self._sources))
+        taken = (time.process_time() - start) / len(self._sources) * 1e3
+        print(f"  discovery of one, once an hour: {taken:.1f} ms CPU")
+
+    async def run(self, title: str, rounds: int) -> None:
+        self._late.clear()
+        cpu, begun = time.process_time(), time.monotonic()
+        tasks = [asyncio.create_task(source.run()) for source in self._sources]
+        stall, end = 0.0, begun + rounds * INTERVAL
+        while (at := time.monotonic()) < end:
+            await asyncio.sleep(0.05)
+            stall = max(stall, time.monotonic() - at - 0.05)
+        share = (time.process_time() - cpu) / (time.monotonic() - begun)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        print(
+            f"  {title}: {share:.1%} of a core (target < {TARGET:.0%});"
+            f" this process stood still for {stall * 1e3:.0f} ms at most"
+        )
+        for kind, late in sorted(self._late.items()):
+            cuts = statistics.quantiles(late, n=100)
+            print(
+                f"    {kind:5} {len(late):5} polls, done after their time on the grid:"
+                f" p50 {cuts[49] * 1e3:.0f} ms, p95 {cuts[94] * 1e3:.0f} ms,"
+                f" max {max(late) * 1e3:.0f} ms"
+            )
+
+
+@contextmanager
+def agent(path: Path, delay: float = 1.0) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+    command = [sys.executable, "-m", "tests.fakes.snmp", str(path), "--delay", str(delay)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout is not None
+        yield process.stdout.readline().strip(), process
+    finally:
+        process.kill()
+        process.wait()
+
+
+async def fleet(path: Path, pdus: int, rounds: int) -> None:
+    ill = pdus // 40
+    sizes = {"well": pdus - 2 * ill, "dead": ill, "slow": ill}
+    with agent(path) as well, agent(path) as dead, agent(path, delay=0.05) as slow:
+        targets = {"well": well[0], "dead": dead[0], "slow": slow[0]}
+        found = Fleet(targets, sizes)
+        await found.discover()
+        await found.run("all well", rounds)
+        dead[1].send_signal(signal.SIGSTOP)
+        slow[1].send_signal(signal.SIGUSR1)
+        await found.run("5 % dead or slow", rounds)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=7)
-    rounds = parser.parse_args().rounds
-    for name, lines in (("APC rPDU2", apc()), ("Raritan PX3", raritan())):
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder, "device.snmprec")
+    parser.add_argument("--rounds", type=int, default=7, help="of the poll of one PDU")
+    parser.add_argument("--pdus", type=int, default=PDUS)
+    parser.add_argument("--minutes", type=float, default=0.5, help="of each run of all PDUs")
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "device.snmprec")
+        for name, lines in (("Raritan PX3", raritan()), ("APC rPDU2", apc())):
             path.write_text("\n".join(lines) + "\n")
-            agent = subprocess.Popen(
-                [sys.executable, "-m", "tests.fakes.snmp", path], stdout=subprocess.PIPE, text=True
-            )
-            try:
-                assert agent.stdout is not None
-                target = agent.stdout.readline().strip()
-                print(f"{name}, {OUTLETS} outlets")
-                asyncio.run(measure(target, rounds))
-            finally:
-                agent.kill()
-                agent.wait()
+            print(f"{name}, {OUTLETS} outlets")
+            with agent(path) as (target, _):
+                asyncio.run(measure(target, args.rounds))
+        print(f"{args.pdus} of the last")
+        asyncio.run(fleet(path, args.pdus, round(args.minutes * 60 / INTERVAL)))
 
 
 if __name__ == "__main__":

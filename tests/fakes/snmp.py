@@ -1,17 +1,20 @@
 """An SNMP v2c agent over UDP on loopback that answers from a table, and can misbehave.
 
 It runs on a thread of its own, so that it serves tests with and without a loop, and the daemon in
-another process. `python -m tests.fakes.snmp FILE.snmprec` serves a file until it is killed.
+another process. `python -m tests.fakes.snmp FILE.snmprec` serves a file until it is killed; SIGUSR1
+makes it slow.
 """
 
 from __future__ import annotations
 
 import argparse
+import signal
 import socket
 import threading
 import time
 from bisect import bisect_right
-from collections.abc import Callable, Mapping
+from collections import deque
+from collections.abc import Callable, Mapping, MutableSequence
 from pathlib import Path
 
 Oid = tuple[int, ...]
@@ -118,7 +121,7 @@ class Agent:
         self.delay = 0.0
         self.max_variables: int | None = None
         self.broken: set[str] = set()
-        self.requests: list[tuple[int, list[Oid]]] = []
+        self.requests: MutableSequence[tuple[int, list[Oid]]] = []
 
     def __enter__(self) -> Agent:
         self._thread.start()
@@ -241,8 +244,11 @@ def main() -> None:
     parser.add_argument("file", type=Path)
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--community", default="public")
+    parser.add_argument("--delay", type=float, default=1.0, help="of the answers once it is slow")
     args = parser.parse_args()
     with Agent(args.file, args.community, args.port) as agent:
+        agent.requests = deque(maxlen=1)  # it may serve for long
+        signal.signal(signal.SIGUSR1, lambda *_: setattr(agent, "delay", args.delay))
         print(agent.target, flush=True)
         threading.Event().wait()
 

@@ -121,7 +121,7 @@ def expected(name: str, truth: dict[str, Any], walk: dict[str, bytes]) -> Sample
     fields = FIELDS | OWN.get(truth["family"], {})
     wanted: Samples = {}
     for field, rows in truth.items():
-        left_out = LEFT_OUT.get((name, field), frozenset())
+        left_out: set[str] | None = LEFT_OUT.get((name, field), set())
         for row, number in rows.items() if isinstance(rows, dict) and left_out is not None else ():
             unit, _, key = row.rpartition(".") if row.count(".") < 2 else row.partition(".")
             pdu = "pdu1" if unit in ("", "0", "1") else f"pdu1/{unit}"
