@@ -130,7 +130,7 @@ class Endpoint:
             ) as response:
                 at = (sent + time.time()) / 2
                 if response.status != 200:
-                    raise StatusError(self.url, response.status, response.reason or "")
+                    raise StatusError(url or self.url, response.status, response.reason or "")
                 body, cut = await self._read(response)
                 kind = response.headers.get("Content-Type", "")
                 return Answer(body, kind, at, self._local, cut)

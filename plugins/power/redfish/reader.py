@@ -19,7 +19,7 @@ from plugins.power.redfish.chassis import finish
 from plugins.power.redfish.client import Answer, Client
 from plugins.power.redfish.document import Value, values
 from plugins.power.redfish.plan import compute, plan
-from plugins.power.redfish.walk import Role, Step, Walk
+from plugins.power.redfish.walk import MAX_DOCUMENTS, MAX_MEMBERS, Role, Step, Walk
 
 REDISCOVER = 900.0  # seconds; supplies are changed and probes plugged in without a sign
 SOONEST = 60.0  # seconds from one discovery to the next, whatever happens
@@ -189,6 +189,9 @@ class Reader:
     def _finish(self, walk: Walk) -> None:
         finish(walk)
         self._walk = None
+        if walk.cut:
+            text = f"more than {MAX_MEMBERS} members or {MAX_DOCUMENTS} resources: not all are read"
+            self.errors.append(AnswerError(f"{self._client.url}: {text}"))
         if walk.lost and not walk.bindings.bound:
             raise walk.lost
         self._found = walk

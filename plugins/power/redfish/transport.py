@@ -110,7 +110,10 @@ class Transport:
             )
             raise ConnectionError(f"{text}, or do without the check by verify = false") from error
         except aiohttp.ClientConnectorError as error:
-            raise ConnectionError(f"{where}: {reason(error)}") from error
+            why = reason(error)
+            if "WRONG_VERSION_NUMBER" in why:  # OpenSSL's word for an answer that is no TLS
+                why = "no TLS is spoken there: if it is plain HTTP, write http:// in target"
+            raise ConnectionError(f"{where}: {why}") from error
         except aiohttp.ClientError as error:
             message = " ".join(str(error).split())[:200]
             raise AnswerError(f"{where}: {type(error).__name__} {message}") from error
@@ -149,7 +152,10 @@ def context(*, verify: bool, ca_file: Path | None) -> ssl.SSLContext:
 def _context(verify: bool, ca_file: Path | None, _changed: int) -> ssl.SSLContext:
     """Make a context, one for all services: the system's certificates take 0.9 MB and 20 ms."""
     if verify:
-        return ssl.create_default_context(cafile=ca_file)
+        try:
+            return ssl.create_default_context(cafile=ca_file)
+        except ssl.SSLError as error:
+            raise OSError(f"ca_file {ca_file}: {error.reason or error}") from error
     made = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     made.check_hostname = False
     made.verify_mode = ssl.CERT_NONE
@@ -169,5 +175,6 @@ def _same_host(url: str, location: str, where: str) -> str:
     own, other = urlsplit(url), urlsplit(location)
     same = not other.netloc or (other.scheme, other.netloc) == (own.scheme, own.netloc)
     if not other.path.startswith("/") or not same:
-        raise AnswerError(f"{where}: is redirected to {location[:200]!r}, which is not asked")
+        text = f"{where}: is redirected to {location[:200]!r}, which is not asked"
+        raise AnswerError(f"{text}; if it is the same service, name it in target")
     return f"{other.path}?{other.query}" if other.query else other.path

@@ -22,6 +22,7 @@ from plugins.power.redfish.transport import Document
 
 TRIES = 3
 MAX_DOCUMENTS = 3000  # of one walk; an NVL72 tray has about 500 that count, without $expand
+MAX_MEMBERS = 1000  # of one collection, so that none keeps all the others from being read
 _NO_READING = ("CoreUtil", "EDPViolation", "ThermalLimit")  # hundreds of sensors that are no watts
 
 
@@ -105,6 +106,7 @@ class Walk:
 
     Attributes:
         lost: Why a part could not be read that may be there.
+        cut: There is more than is ever read.
     """
 
     def __init__(
@@ -127,6 +129,7 @@ class Walk:
         self._name = name or target
         self._readers = readers
         self.lost: Exception | None = None
+        self.cut = False
         self._late = 0
         self._queue: list[Step] = []
         self._turns = itertools.count()
@@ -161,9 +164,13 @@ class Walk:
 
     def ask(self, path: str, role: Role, owner: Owner, *, expand: bool = False) -> None:
         """Note one resource or collection, once."""
-        if path and path not in self._asked and len(self._asked) < MAX_DOCUMENTS:
-            self._asked.add(path)
-            self._push(path, role, owner, expand=expand)
+        if not path or path in self._asked:
+            return
+        if len(self._asked) >= MAX_DOCUMENTS:
+            self.cut = True
+            return
+        self._asked.add(path)
+        self._push(path, role, owner, expand=expand)
 
     @property
     def over(self) -> bool:
@@ -194,7 +201,9 @@ class Walk:
         if "Members" not in document:
             self._read(step.role, document, step.path, step.owner)
             return found
-        for member in members(document):
+        there = members(document)
+        self.cut |= len(there) > MAX_MEMBERS
+        for member in there[:MAX_MEMBERS]:
             path = path_of(member)
             if len(member) > 1 and path not in self._asked:
                 self._asked.add(path)

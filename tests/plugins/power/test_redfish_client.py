@@ -532,3 +532,30 @@ def test_services_share_what_certificates_are_checked_by() -> None:
     assert transport.context(verify=True, ca_file=None) is transport.context(
         verify=True, ca_file=None
     )
+
+
+def test_a_collection_without_end_keeps_nothing_else_from_being_read(bmc: Tree) -> None:
+    whole = len(asyncio.run(read(Service(bmc))).keys)
+    chassis = bmc["/redfish/v1/Chassis"]
+    more = [{"@odata.id": f"/redfish/v1/Chassis/X{number}"} for number in range(5000)]
+    chassis["Members"] = chassis["Members"] + more
+    batch = asyncio.run(read(Service(bmc)))
+    assert len(batch.keys) == whole
+    assert "not all are read" in str(batch.errors[-1][1])
+
+
+def test_messages_name_the_mend(shelf: Tree, tmp_path: Path) -> None:
+    async def plain() -> None:
+        async with Service(shelf) as service:
+            plugin = await opened(service, target=service.url.replace("http:", "https:"))
+            try:
+                await poll(plugin)
+            finally:
+                await plugin.close()
+
+    with pytest.raises(OSError, match="write http:// in target"):
+        asyncio.run(plain())
+    file = tmp_path / "ca.pem"
+    file.write_text("none")
+    with pytest.raises(OSError, match=r"ca_file .*ca\.pem: "):
+        transport.context(verify=True, ca_file=file)
