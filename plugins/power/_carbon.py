@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 JOULES_PER_KWH = 3.6e6
 GRAMS_PER_POUND = 453.59237  # the international pound, exact
+_OLDEST = 6 * 3600.0  # seconds; hourly figures come some hours late, and a service that is out of
+# order goes on giving its last one
 _MOST = 5000.0  # g/kWh; the dirtiest plants, of lignite or oil shale, make about 1500
 
 METRICS = (site.CARBON_INTENSITY, site.CARBON_ESTIMATED)
@@ -72,10 +74,12 @@ def add(
         at: Seconds since the epoch from which on it is true.
 
     Raises:
-        AnswerError: It is no number that can be.
+        AnswerError: It is no number that can be, or of long ago.
     """
     if isinstance(grams, bool) or not isinstance(grams, int | float) or not 0 <= grams <= _MOST:
         raise AnswerError(f"{grams!r:.80} is no carbon intensity in g/kWh")
+    if at < batch.at - _OLDEST:
+        raise AnswerError(f"the latest figure is {(batch.at - at) / 3600:.0f} hours old")
     place, at = Kind.SITE(name), min(at, batch.at)
     batch.add(site.CARBON_INTENSITY, place, grams / JOULES_PER_KWH, provider, signal, at=at)
     batch.add(site.CARBON_ESTIMATED, place, float(estimated), provider, signal, at=at)

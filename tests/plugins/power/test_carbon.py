@@ -79,6 +79,12 @@ class TestElectricityMaps:
         with pytest.raises(AnswerError, match="no carbon intensity"):
             poll(ElectricityMaps, reply({**self.GOOD, "carbonIntensity": grams}), **self.CONFIG)
 
+    def test_a_figure_of_long_ago_is_not_that_of_now(self) -> None:
+        """A service that is out of order goes on giving its last one."""
+        old = {**self.GOOD, "datetime": "2026-01-04T12:00:00.000Z"}
+        with pytest.raises(AnswerError, match="24 hours old"):
+            poll(ElectricityMaps, reply(old), **self.CONFIG)
+
     def test_a_redirect_is_not_followed_with_the_key(self) -> None:
         away = Reply(b"", status="302 Found", headers={"Location": "http://127.0.0.1:1/"})
         with pytest.raises(StatusError, match="302"):
