@@ -53,7 +53,7 @@ def test_the_profile_in_the_guide_gives_what_it_says(
     guide: tuple[str, dict[str, Value]], tmp_path: Path
 ) -> None:
     path = tmp_path / "rack-meter.toml"
-    path.write_text(blocks(GUIDE, "toml")[0])
+    path.write_text(blocks(GUIDE, "toml rack-meter.toml")[0])
     with Agent(guide[1]) as agent:
         batch = poll(agent.target, profile=str(path))
     assert not batch.errors
