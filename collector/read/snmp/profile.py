@@ -51,7 +51,8 @@ EntitySensorDataScale, RFC 3433), `divisor` (an object holding what to divide by
 "Cel", 14 = "degF" } }`; it is asked with each poll. Ratings, `*.limit`, are taken at discovery;
 where one is a text, `pattern` is a regular expression whose first group is the number. Objects in
 other tables are looked up by the row's instance or the leading part of it that they have; a scalar
-is named without its `.0`. Rows whose instance has not as many parts as `index` do not count. Where two values give the same metric of an entity, the first counts.
+is named without its `.0`. Rows whose instance has not as many parts as `index` do not count. Where
+two values give the same metric of an entity, the first counts.
 
 A device that has another's tables below another OID is `like` it: `like = "panduit_g5"` takes all
 that the file does not say itself from that profile, with OIDs that begin as `replace` has them put
