@@ -109,6 +109,11 @@ class TestWattTime:
     LOGIN = reply({"token": "t1"})
     REFUSED = Reply(b"", status="401 Unauthorized")
 
+    def test_an_error_names_the_address_that_was_asked(self) -> None:
+        full = Reply(b"", status="429 Too Many Requests")
+        with pytest.raises(StatusError, match=r"/login: answered 429"):
+            poll(WattTime, full, **self.CONFIG)
+
     def test_the_newest_of_the_past_counts(self) -> None:
         past = figures((-20, 900.0), (-10, 1000.0), (5, 1.0))
         found, requests = poll(WattTime, self.LOGIN, past, **self.CONFIG)

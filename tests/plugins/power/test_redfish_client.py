@@ -559,3 +559,20 @@ def test_messages_name_the_mend(shelf: Tree, tmp_path: Path) -> None:
     file.write_text("none")
     with pytest.raises(OSError, match=r"ca_file .*ca\.pem: "):
         transport.context(verify=True, ca_file=file)
+
+
+def test_no_recording_holds_what_logs_in(bmc: Tree, tmp_path: Path) -> None:
+    async def work() -> None:
+        async with Service(bmc, ("monitor", "s3cret")) as service:
+            plugin = Redfish.model_validate(
+                {"target": service.url, "timeout": 60, "user": "monitor", "password": "s3cret"}
+            )
+            assert "s3cret" not in f"{plugin!r} {plugin.model_dump(mode='json')}"
+            await plugin.record(tmp_path)
+            assert service.logins == 1
+            assert service.tokens == set()
+
+    asyncio.run(work())
+    saved = [file.read_text() for file in tmp_path.rglob("*") if file.is_file()]
+    assert len(saved) > 20
+    assert not [text for text in saved if "s3cret" in text or "token-1" in text]
