@@ -105,14 +105,15 @@ class Device:
         self._links: list[Link] = []
         self._reasons = 0
 
-    def read(self, batch: Batch, driver: str, boards: set[str], *, slow: bool) -> None:
+    def read(self, batch: Batch, driver: str, boards: set[str], *, slow: bool, kept: bool) -> None:
         """Add this GPU's samples, links, and failures of single calls.
 
         Args:
             batch: Takes them.
             driver: The driver's version.
             boards: Serial numbers of boards whose module's power was stated in this poll.
-            slow: Read also what costs more or changes rarely; in between that is stated again.
+            slow: Read also what costs more or changes rarely.
+            kept: State again what was last read of that.
 
         Raises:
             GoneError: The GPU does not answer; what was read stays.
@@ -139,12 +140,13 @@ class Device:
             self._read_state(batch)
             for sample in self._gpm.read() if self._gpm else ():
                 batch.add(sample.metric, sample.entity, sample.value, *sample.labels)
-            self._slices.read(batch, slow=slow)
+            self._slices.read(batch, slow=slow, kept=kept)
         except GoneError:
             self._kept, self._links = Kept(), []  # of one that is away nothing is known
             raise
         finally:
-            self._kept.state(batch)
+            if kept:
+                self._kept.state(batch)
             batch.extend_links(self._links)
             for failure in self.calls.failures:
                 batch.failed(self.entity, failure)

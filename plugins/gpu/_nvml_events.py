@@ -17,6 +17,7 @@ from collector.entity import Entity
 from collector.read.xid import lookup
 from plugins.gpu._nvml_calls import NvmlError
 
+_APART = 60.0  # seconds between two events of one Xid of one GPU; all are counted
 _AT_ONCE = 1000  # events taken in one poll; one fault has made 11,760 within minutes
 
 
@@ -31,6 +32,8 @@ class Xids:
         self._set: Any = None
         self._watched: dict[int | None, Entity] = {}
         self._seen: Counter[tuple[Entity, str]] = Counter()
+        self._untold: Counter[tuple[Entity, str]] = Counter()
+        self._told: dict[tuple[Entity, str], float] = {}
 
     def watch(self, handles: Iterable[tuple[Any, Entity]], batch: Batch) -> None:
         """Register those GPUs that are not registered yet; report one that cannot be."""
@@ -54,14 +57,18 @@ class Xids:
                 self._watched[address] = entity
 
     def read(self, batch: Batch) -> None:
-        """Add an event for each Xid of each GPU that came since, and how many there were so far."""
-        came: Counter[tuple[Entity, str]] = Counter()
+        """Add how often each Xid of each GPU came, and an event for it, one in `_APART` seconds."""
         for _ in range(_AT_ONCE):
             if (one := self._next(batch)) is None:
                 break
-            came[one] += 1
-        self._seen += came
-        for (entity, xid), number in came.items():
+            self._seen[one] += 1
+            self._untold[one] += 1
+        for one, number in list(self._untold.items()):
+            if one in self._told and 0 <= batch.at - self._told[one] < _APART:
+                continue
+            del self._untold[one]
+            self._told[one] = batch.at
+            entity, xid = one
             what = lookup(int(xid))
             text = f"Xid {xid} {what.name}".strip()
             attributes = (

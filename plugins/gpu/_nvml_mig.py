@@ -11,7 +11,7 @@ import pynvml
 from collector.batch import Batch
 from collector.catalog import mig
 from collector.entity import Entity, Kind
-from plugins.gpu._nvml_calls import Calls, Kept, Sample
+from plugins.gpu._nvml_calls import Calls, Kept, LostError, Sample
 from plugins.gpu._nvml_gpm import Gpm
 from plugins.gpu._nvml_processes import Processes
 
@@ -39,7 +39,7 @@ class Slice:
         self._processes = Processes(calls, now)
         self._kept = Kept()
 
-    def read(self, batch: Batch, *, slow: bool) -> None:
+    def read(self, batch: Batch, *, slow: bool, kept: bool) -> None:
         """Add the slice's samples, links and failures; as `Device.read`."""
         self.calls.failures = []
         try:
@@ -59,7 +59,8 @@ class Slice:
                 batch.link(self.entity, Kind.GPU(host, parent), self._share)
             for pid in self.pids:
                 batch.link(Kind.PROCESS(host, pid), self.entity)
-            self._kept.state(batch)
+            if kept:
+                self._kept.state(batch)
             for failure in self.calls.failures:
                 batch.failed(self.entity, failure)
 
@@ -141,14 +142,18 @@ class Slices:
         for one in found.values():
             one.watch(alone=instances[one.instance] == 1)
 
-    def read(self, batch: Batch, *, slow: bool) -> None:
+    def read(self, batch: Batch, *, slow: bool, kept: bool) -> None:
         """Add what there is to know of each slice.
 
         Raises:
             GoneError, DriverError: As `Calls.ask`.
         """
-        for one in self._known.values():
-            one.read(batch, slow=slow)
+        for uuid, one in list(self._known.items()):
+            try:
+                one.read(batch, slow=slow, kept=kept)
+            except LostError:  # taken apart since it was listed; of the GPU its own calls tell
+                one.close()
+                del self._known[uuid]
 
     def close(self) -> None:
         """Free what the slices hold."""

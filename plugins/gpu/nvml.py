@@ -77,6 +77,7 @@ class Nvml(Plugin):
     _expected: int = PrivateAttr(default=0)
     _xids: Xids | None = PrivateAttr(default=None)
     _slow_due: float = PrivateAttr(default=0.0)
+    _kept_due: float = PrivateAttr(default=0.0)
 
     @classmethod
     def detect(cls) -> list[dict[str, Any]]:
@@ -126,11 +127,15 @@ class Nvml(Plugin):
         from plugins.gpu._nvml_calls import GoneError, LostError
 
         count = self._ask_count()
-        slow = batch.at >= self._slow_due or batch.at < self._slow_due - self.slow_interval
+        slow = not 0 < self._slow_due - batch.at <= self.slow_interval
         if slow or count != self._count:
             self._list(count, batch)
             self._slow_due = batch.at + self.slow_interval
             slow = True
+        # A sample lasts for three intervals and the timeout: until then nothing is said twice.
+        kept = slow or not 0 < self._kept_due - batch.at <= self.timeout
+        if kept:
+            self._kept_due = batch.at + self.timeout
         if self._xids is not None:
             self._xids.read(batch)
         for index, error in self._unlisted.items():
@@ -139,7 +144,7 @@ class Nvml(Plugin):
         answering = 0
         for device in self._devices.values():
             try:
-                device.read(batch, self._driver, boards, slow=slow)
+                device.read(batch, self._driver, boards, slow=slow, kept=kept)
                 device.lost = False
                 answering += 1
             except GoneError as error:

@@ -53,6 +53,16 @@ def test_a_storm_is_one_event_for_each_kind(scenario):
     assert values(there)["gpu.xids", "45"] == 499.0
 
 
+def test_a_storm_that_goes_on_is_told_once_a_minute(scenario):
+    scenario.gpu(0)
+    steps = [xid(scenario, number, 31) for number in range(1, 8)]
+    _, *stormy, calm = run(scenario.write, *steps, lambda: None)  # 10 s apart
+    told = [[dict(one.attributes)["times"] for one in batch.events] for batch in stormy]
+    assert told == [["1"], [], [], [], [], [], ["6"]]
+    assert calm.events == []
+    assert values(calm)["gpu.xids", "31"] == 7.0
+
+
 def test_an_xid_that_is_not_in_the_catalogue(scenario):
     scenario.gpu(0)
     _, there = run(scenario.write, xid(scenario, 1, 999))

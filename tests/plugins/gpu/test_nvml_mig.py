@@ -210,3 +210,20 @@ def test_a_slice_that_ends_while_it_is_listed_is_no_lost_gpu(scenario):
     assert of(batch, mig(0)) == {}
     assert of(batch, mig(1))["mig.memory.used"] == 100.0 * MIB
     assert values(batch)["gpu.power"] == 68.92
+
+
+def test_a_slice_that_ends_between_two_lists_is_no_lost_gpu(scenario):
+    divide(scenario, 0, instance=1, sms=16, slices=1)
+    divide(scenario, 1, instance=2, sms=16, slices=1)
+
+    def end():
+        for key in [key for key in scenario.values if key.startswith("gpu.0.mig.0.")]:
+            scenario.set(key, None)
+        scenario.write()
+
+    _, second, third = run(scenario.write, end, lambda: None, config={"slow_interval": 100.0})
+    assert second.errors == third.errors == []
+    assert second.events == third.events == []
+    assert of(third, mig(0)) == {}
+    assert of(third, mig(1))["mig.memory.used"] == 100.0 * MIB
+    assert values(third)["gpu.power"] == 68.92
