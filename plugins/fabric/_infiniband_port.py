@@ -119,15 +119,23 @@ class Port:
         """
         self._keys, self._values, self._told = [], [], {}
         self.rate = self._downed = None
+        failure: OSError | ValueError | None = None
         try:
             if self._part("rate", batch, self._read_rate):
                 self._part("counters", batch, self._read_counters)
                 self._part("hw_counters", batch, self._read_counters)
+        except (OSError, ValueError) as error:  # a link that goes down must show all the same
+            failure = error
+        try:
             if self._link:
                 self._part("state", batch, self._read_states)
-        finally:
-            batch.extend(self._keys, self._values)
-        return self._follow(batch)
+        except (OSError, ValueError) as error:
+            failure = failure or error
+        batch.extend(self._keys, self._values)
+        came_up = self._follow(batch)
+        if failure:
+            raise failure
+        return came_up
 
     def _part(self, name: str, batch: Batch, read: Callable[[str], None]) -> bool:
         """Read a part of the port unless it rests; say whether it was read."""

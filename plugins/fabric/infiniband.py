@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 from pydantic import Field, PrivateAttr
 
-from collector.batch import Batch, Link, SeriesKey
+from collector.batch import Batch, Event, Link, SeriesKey, Severity
 from collector.catalog import fabric
 from collector.entity import Entity, Kind
 from collector.metric import Metric
@@ -130,6 +130,9 @@ class Infiniband(Plugin):
             kept = {place.port.entity: place for place in self._places}
             found = list(self._discover(batch.host))
             self._places = [kept.get(place.port.entity, place) for place in found]
+            for gone in kept.keys() - {place.port.entity for place in self._places}:
+                text = f"{gone.key[1]} is no longer among the ports that the kernel lists"
+                batch.event(Event("port.lost", gone, batch.at, Severity.ERROR, text))
         if not self._places:
             text = "no device: load an RDMA driver, or see include and exclude in the config"
             raise FileNotFoundError(f"{self.root / _FOLDER} has {text}")

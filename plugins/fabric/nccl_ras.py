@@ -207,16 +207,19 @@ class NcclRas(Plugin):
     def _ask(self) -> tuple[bytes, Status, str]:
         """Return the answer, what it says, and its format; JSON that is broken is asked as text."""
         deadline = time.monotonic() + self.timeout
-        if not self._text:
+        as_text, self._text = self._text, False  # until text alone has been of use again
+        if not as_text:
             body, is_json = self._exchange(deadline, json=True)
             if not is_json:
                 return body, _nccl_text.parse(body), "txt"
             try:
                 return body, _nccl_json.parse(body), "json"
             except StatusError:
-                self._text = True
+                pass
         body, _ = self._exchange(deadline, json=False)
-        return body, _nccl_text.parse(body), "txt"
+        status = _nccl_text.parse(body)
+        self._text = True
+        return body, status, "txt"
 
     def _exchange(self, deadline: float, *, json: bool) -> tuple[bytes, bool]:
         with self._connect(deadline) as connection:

@@ -313,6 +313,18 @@ def test_one_bad_device_does_not_harm_the_others(tmp_path):
     assert ("mlx5_0/1",) in values(batch, fabric.PORT_RATE)
 
 
+def test_a_link_that_goes_down_shows_though_its_counters_fail(tmp_path):
+    plugin = Infiniband(root=plant(tmp_path, device("mlx5_0", counters__link_downed="1\n")))
+    read(plugin)
+    port = f"{FOLDER}/mlx5_0/ports/1"
+    batch = again(
+        plugin, 5.0, {f"{port}/counters/link_downed": "?\n", f"{port}/state": "1: DOWN\n"}
+    )
+    assert [event.name for event in batch.events] == ["port.down"]
+    assert active(batch, fabric.PORT_STATE) == {("mlx5_0/1",): "down"}
+    assert "link_downed" in str(batch.errors[0][1])
+
+
 @pytest.mark.parametrize(
     ("state", "word"),
     [
@@ -514,7 +526,10 @@ def test_a_device_that_leaves_and_comes_back_is_no_error(tmp_path):
     read(plugin)
     (tmp_path / f"{FOLDER}/mlx5_0").rename(tmp_path / "away")
     batch = again(plugin, 5.0)
-    assert (batch.errors, batch.events) == ([], [])
+    assert batch.errors == []
+    ((name, entity, at, severity, text, _),) = batch.events
+    assert (name, entity.key[1], at, severity) == ("port.lost", "mlx5_0/1", 5.0, Severity.ERROR)
+    assert text == "mlx5_0/1 is no longer among the ports that the kernel lists"
     assert set(values(batch, fabric.PORT_RATE)) == {("mlx5_1/1",)}
     (tmp_path / "away").rename(tmp_path / f"{FOLDER}/mlx5_0")
     batch = again(plugin, 10.0)

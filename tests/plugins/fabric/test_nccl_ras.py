@@ -330,6 +330,15 @@ class TestPlugin:
             plugin.close()
         assert "SET FORMAT json" not in ras.commands
 
+    def test_garbage_is_no_reason_to_ask_for_text_from_then_on(self, root: Path) -> None:
+        good = json.dumps(status_of("0x1", [rank_of(0, "10.0.0.1", 1, {"AllReduce": 1})])).encode()
+        with Ras(b"\x00{", b"\x00{", good) as ras:
+            plugin = NcclRas(target=ras.target, root=root)
+            with pytest.raises(StatusError):
+                poll(plugin)
+            assert values(poll(plugin), fabric.COMMUNICATOR_RANKS) == {("0x1",): 1}
+            plugin.close()
+
     def test_something_else_that_listens_is_named(self, root: Path) -> None:
         with Ras(b"", greeting=b"SSH-2.0-OpenSSH\n") as ras, pytest.raises(OSError) as raised:
             read(ras, root)
