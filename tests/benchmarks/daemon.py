@@ -1,9 +1,10 @@
 """The whole daemon on one node: CPU and memory at about 2,000 series, 1 s.
 
-The unmodified daemon reads each second 8 GPUs (stand-in library, real pynvml, child process), the
-host, and a tree with 110 hwmon chips; two engines as often as it does by default; and is scraped
-each second as Prometheus does. Figures are of the daemon and its child together; beside them stands Debian's
-node_exporter, scraped each second in the same time.
+The unmodified daemon reads each second 8 GPUs with 18 NVLinks each (stand-in library, real pynvml,
+child process), the host and the kernel's log; as often as it does by default 8 HCAs and interfaces,
+40 hwmon chips, 300 processes and two engines; and is scraped each second as Prometheus does.
+Figures are of the daemon and its child together; beside them stands Debian's node_exporter, scraped
+each second in the same time.
 
 `python -m tests.benchmarks.daemon [SECONDS]`
 """
@@ -12,7 +13,6 @@ from __future__ import annotations
 
 import gzip
 import http.client
-import os
 import shutil
 import subprocess
 import sys
@@ -24,11 +24,11 @@ from pathlib import Path
 import psutil
 
 from tests.benchmarks.cpu import cpu_ns, program, python
-from tests.fakes import nvml
+from tests.fakes.node import Node
 from tests.fakes.prometheus import free_port
 from tests.fakes.tree import plant
 
-CHIPS = 110
+CHIPS = 40
 
 
 def hwmon(root: Path) -> None:
@@ -65,9 +65,8 @@ def main() -> None:
     seconds = int(sys.argv[1]) if len(sys.argv) > 1 else 60
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        hwmon(folder / "root")
-        library = nvml.build(folder / "nvml")
-        scenario = nvml.Scenario(folder / "scenario.conf")
+        node = Node(folder)
+        hwmon(node.root)
         engines = []
         for number in range(2):
             engine = stack.enter_context(
@@ -76,24 +75,18 @@ def main() -> None:
             assert engine.stdout is not None
             engines.append(engine.stdout.readline().split())
         for slot in range(8):
-            scenario.gpu(slot)
-            scenario.draw(slot, 500)
-            scenario.process(slot, int(engines[slot // 4][0]), 40 << 30, 90.0)
-        scenario.write()
+            node.scenario.process(slot, int(engines[slot // 4][0]), 40 << 30, 90.0)
+        node.scenario.write()
         web = free_port()
         targets = ", ".join(f'"http://127.0.0.1:{int(port)}"' for _, port in engines)
-        (folder / "w2t.toml").write_text(
-            f"[web]\nlisten_address = ['127.0.0.1:{web}']\n"
-            f"[plugins.hwmon]\nroot = '{folder / 'root'}'\ninterval = 1\n"
-            "[plugins.numa]\ninterval = 1\n"
+        config = node.config(
+            f"127.0.0.1:{web}",
+            f"[plugins.hwmon]\nroot = '{node.root}'\n"
             f"[plugins.vllm]\ntargets = [{targets}]\n"
-            "[plugins.otlp]\nlisten_address = '127.0.0.1:0'\n"
+            "[plugins.otlp]\nlisten_address = '127.0.0.1:0'\n",
         )
         daemon = stack.enter_context(
-            program(
-                *python("collector", "run", f"--config.file={folder / 'w2t.toml'}"),
-                env=os.environ | nvml.environment(library, scenario.path),
-            )
+            program(*python("collector", "run", f"--config.file={config}"), env=node.environment)
         )
         exporter = None
         if shutil.which("prometheus-node-exporter"):

@@ -51,7 +51,7 @@ def process(
     """Plant a process; `threads` are more than its main one: state, and where it waits."""
     base = f"proc/{pid}"
     status = (
-        f"Name:\t{name}\nUid:\t1000\t1000\t1000\t1000\nCpus_allowed_list:\t{cpus}\n"
+        f"Name:\t{name}\nNSpid:\t{pid}\nUid:\t1000\t1000\t1000\t1000\nCpus_allowed_list:\t{cpus}\n"
         f"Mems_allowed_list:\t{nodes}\nvoluntary_ctxt_switches:\t{switches}\n"
         "nonvoluntary_ctxt_switches:\t1\n"
     )
