@@ -22,6 +22,7 @@ from collector.worker import BusyError, Worker
 log = logging.getLogger(__name__)
 
 STALE = 3  # intervals after which a sample is no longer shown
+CLOSING = 2.5  # seconds for a source to end; a session with a slow BMC is to be ended too
 TELL = 5.0  # seconds after which a source whose state stays the same says so again
 BACKOFF_MAX = 60.0  # seconds; a source that is polled more rarely is not slowed down further
 
@@ -149,7 +150,7 @@ class Source:
     async def close(self) -> None:
         """Release what the source holds; a hung one is left behind."""
         try:
-            async with asyncio.timeout(1.0):
+            async with asyncio.timeout(CLOSING):
                 if self._child is not None:
                     await self._child.close()
                 elif self._opened:
