@@ -135,7 +135,7 @@ class Redfish(Plugin):
         default="", description="Name of the PDU or cooling unit; by default that of the target."
     )
     coolant: Coolant = Field(default="water", description="What flows in the loops.")
-    slow: float = Field(
+    slow_interval: float = Field(
         default=60.0, gt=0, description="Seconds between two reads of what changes rarely."
     )
     requests: int = Field(default=2, ge=1, le=8, description="Requests at once, at most.")
@@ -166,7 +166,9 @@ class Redfish(Plugin):
         transport = Transport(url, tls, self.request_timeout, self.requests)
         transport.open()
         self._client = Client(transport, self.user, self.password, self.auth, seen)
-        self._reader = Reader(self._client, self._walk, self.interval, self.slow, self.requests)
+        self._reader = Reader(
+            self._client, self._walk, self.interval, self.slow_interval, self.requests
+        )
 
     async def poll(self, batch: Batch) -> None:
         """Tell what is known; the cycle that reads it may take longer than a poll."""

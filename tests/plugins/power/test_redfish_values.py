@@ -252,7 +252,7 @@ def test_what_only_a_state_tells_is_read_now_and_then() -> None:
     _, second, gets = polls(bmc(), newer)
     assert of(second)["leak_detector.state", "node", "Leak_1", "critical"] == 1
     assert not [path for path in gets if "Leak" in path]
-    _, _, gets = polls(bmc(), newer, slow=1e-9, interval=1e-9)
+    _, _, gets = polls(bmc(), newer, slow_interval=1e-9, interval=1e-9)
     assert [path for path in gets if "Leak" in path]
 
 
