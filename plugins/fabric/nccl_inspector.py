@@ -7,6 +7,7 @@ it writes lines of JSON for each process, or a textfile for each GPU (NCCL_INSPE
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
 import socket
@@ -126,7 +127,7 @@ class NcclInspector(Plugin):
 
     _files: dict[Path, _File] = PrivateAttr(default_factory=dict)
     _pids: dict[int, int] = PrivateAttr(default_factory=dict)
-    _wanted: frozenset[int] = PrivateAttr(default=frozenset())
+    _wanted: frozenset[tuple[str, int]] = PrivateAttr(default=frozenset())
 
     @classmethod
     def detect(cls) -> list[dict[str, Any]]:
@@ -167,6 +168,9 @@ class NcclInspector(Plugin):
     def _recent(self, now: float, age: float, *patterns: str) -> list[Path]:
         """List files written to lately, the newest first, `_MOST_FILES` at most."""
         folder = self.root / self.target.lstrip("/")
+        if not folder.is_dir():
+            text = "is not there: run the jobs with NCCL_INSPECTOR_DUMP_DIR set to it"
+            raise FileNotFoundError(errno.ENOENT, text, str(folder))
         found = []
         for path in folder.iterdir():
             if any(path.match(pattern) for pattern in patterns):
@@ -204,10 +208,11 @@ class NcclInspector(Plugin):
 
     def _link(self, batch: Batch) -> None:
         ranks = [rank for file in self._files.values() for rank in file.ranks.values()]
-        wanted = frozenset(rank.header.pid for rank in ranks)
+        wanted = frozenset((rank.header.communicator, rank.header.pid) for rank in ranks)
         if wanted != self._wanted:
             proc = (self.root / "proc").is_dir()
-            self._pids = _nccl_host.pids(self.root, wanted) if wanted and proc else {}
+            pids = {pid for _, pid in wanted}
+            self._pids = _nccl_host.pids(self.root, pids) if pids and proc else {}
             self._wanted = wanted
         host = batch.host.key[0]
         for rank in ranks:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import socket
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -37,9 +38,6 @@ _PORT = 28028  # NCCL_RAS_ADDR
 _HELLO, _LINE = "CLIENT PROTOCOL 2", 4096
 _PIECES = 64  # of 64 KiB that are taken of the events at once
 _LEG = 5  # seconds for which the RAS network waits for one process, its own default
-
-
-_BAD = ("PEER_DEAD",)
 
 
 class RasError(OSError):
@@ -102,7 +100,7 @@ class NcclRas(Plugin):
     _text: bool = PrivateAttr(default=False)
     _watched: _Watched | None = PrivateAttr(default=None)
     _watchable: bool = PrivateAttr(default=True)
-    _wanted: frozenset[int] = PrivateAttr(default=frozenset())
+    _wanted: frozenset[tuple[str, int]] = PrivateAttr(default=frozenset())
     _pids: dict[int, int] = PrivateAttr(default_factory=dict)
 
     @field_validator("target")
@@ -135,9 +133,9 @@ class NcclRas(Plugin):
             for rank in one.ranks.values()
             if rank.host in here
         ]
-        wanted = frozenset(rank.pid for _, rank in local)
+        wanted = frozenset((one.id, rank.pid) for one, rank in local)  # a new job, the same pids
         if wanted != self._wanted:
-            self._pids = _nccl_host.pids(self.root, wanted) if wanted else {}
+            self._pids = _nccl_host.pids(self.root, {pid for _, pid in wanted}) if wanted else {}
             self._wanted = wanted
         self._add_job(batch, status)
         for one in status.communicators:
@@ -178,7 +176,7 @@ class NcclRas(Plugin):
             return
         for one in happened:
             name = f"collective.{one.name.lower().replace('_', '.')}"
-            severity = Severity.ERROR if one.name in _BAD else Severity.INFO
+            severity = Severity.ERROR if one.name == "PEER_DEAD" else Severity.INFO
             text = f"{one.name}: process {one.pid} on {one.host}, GPU {one.gpus}"
             attributes = (("process.pid", str(one.pid)), ("host.ip", one.host), ("gpu", one.gpus))
             batch.event(Event(name, batch.host, batch.at, severity, text, attributes))
@@ -202,7 +200,11 @@ class NcclRas(Plugin):
     def _connect(self, deadline: float) -> socket.socket:
         host, _, port = self.target.rpartition(":")
         left = max(deadline - time.monotonic(), 0.001)
-        return socket.create_connection((host.strip("[]"), int(port)), left)
+        try:
+            return socket.create_connection((host.strip("[]"), int(port)), left)
+        except ConnectionRefusedError as error:
+            text = "no job listens: it has ended, or has NCCL_RAS_ENABLE=0"
+            raise ConnectionRefusedError(error.errno, text, self.target) from error
 
     def _ask(self) -> tuple[bytes, Status, str]:
         """Return the answer, what it says, and its format; JSON that is broken is asked as text."""
@@ -212,10 +214,8 @@ class NcclRas(Plugin):
             body, is_json = self._exchange(deadline, json=True)
             if not is_json:
                 return body, _nccl_text.parse(body), "txt"
-            try:
+            with suppress(StatusError):
                 return body, _nccl_json.parse(body), "json"
-            except StatusError:
-                pass
         body, _ = self._exchange(deadline, json=False)
         status = _nccl_text.parse(body)
         self._text = True
@@ -235,10 +235,7 @@ class NcclRas(Plugin):
             while piece := receive(1 << 16):
                 body += piece
                 if len(body) > self.max_bytes:
-                    raise RasError(
-                        f"{self.target}: the answer has more than {self.max_bytes} bytes: "
-                        "raise max_bytes"
-                    )
+                    raise RasError(f"RAS answers more than {self.max_bytes} bytes: raise max_bytes")
             return bytes(body), json
 
     def _add_job(self, batch: Batch, status: Status) -> None:

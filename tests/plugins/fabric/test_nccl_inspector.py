@@ -297,7 +297,7 @@ class TestPlugin:
         assert "raise max_bytes" in str(error)
 
     def test_no_folder_is_an_error(self, tmp_path: Path) -> None:
-        with pytest.raises(FileNotFoundError):
+        with pytest.raises(FileNotFoundError, match="NCCL_INSPECTOR_DUMP_DIR"):
             NcclInspector(root=tmp_path).poll(Batch(HOST, NOW, NcclInspector.metrics))
 
     def test_the_recorded_textfile(self, tmp_path: Path) -> None:

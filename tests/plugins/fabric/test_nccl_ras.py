@@ -361,8 +361,27 @@ class TestPlugin:
     def test_nobody_listens(self, root: Path) -> None:
         with Ras(b"") as ras:
             target = ras.target
-        with pytest.raises(ConnectionRefusedError):
+        with pytest.raises(ConnectionRefusedError, match="no job listens") as raised:
             poll(NcclRas(target=target, root=root))
+        assert raised.value.filename == target
+
+    def test_a_job_that_comes_after_another_has_processes_of_its_own(self, root: Path) -> None:
+        answers = [
+            json.dumps(status_of(name, [rank_of(0, "192.0.2.10", 7, {})])).encode()
+            for name in ("0x1", "0x2")
+        ]
+        plant(root, {"proc/500/status": "NSpid:\t500\t7\n"})
+        with Ras(*answers) as ras:
+            plugin = NcclRas(target=ras.target, root=root)
+            first = poll(plugin)
+            (root / "proc/500/status").unlink()
+            plant(root, {"proc/600/status": "NSpid:\t600\t7\n"})
+            second = poll(plugin)
+            plugin.close()
+        for batch, pid in ((first, "500"), (second, "600")):
+            assert [
+                one.parent.key[1] for one in batch.links if one.parent.kind is Kind.PROCESS
+            ] == [pid]
 
     def test_a_process_that_dies_is_an_event(self, root: Path) -> None:
         happened = {
