@@ -72,7 +72,7 @@ PORT_ERRORS = Metric(
     Kind.PORT,
     "Errors of the link by the kernel's name for them; these counters stop at their maximum: see "
     "w2t.port.errors.saturated.",
-    ("error",),
+    ("error.type",),
 )
 PORT_ERRORS_SATURATED = Metric(
     "port.errors.saturated",
@@ -81,7 +81,7 @@ PORT_ERRORS_SATURATED = Metric(
     Kind.PORT,
     "1 while a counter of the port stands at the maximum of its width and hides what happens now; "
     "a reset (perfquery -R) frees it.",
-    ("error",),
+    ("error.type",),
 )
 PORT_TRANSMIT_WAIT = Metric(
     "port.transmit_wait",
@@ -105,7 +105,7 @@ PORT_RDMA_ERRORS = Metric(
     Kind.PORT,
     "Errors, retransmissions and slow-downs of the RDMA transport, whatever the driver calls "
     "them, by the names that mlx5 has; one lost packet can count under several.",
-    ("error",),
+    ("error.type",),
 )
 PORT_CONGESTION_PACKETS = Metric(
     "port.congestion.packets",
@@ -259,7 +259,7 @@ RANK_SEQUENCE = Metric(
     Kind.RANK,
     "Sequence number of the last collective that was enqueued, started or completed, in the rank's "
     "last dump of PyTorch's Flight Recorder; absent where there was none.",
-    ("state",),
+    ("stage",),
 )
 GPU_COLLECTIVE_TIME = Metric(
     "gpu.collectives.duration",

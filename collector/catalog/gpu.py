@@ -146,9 +146,9 @@ ECC_ERRORS = Metric(
     COUNTER,
     "{error}",
     Kind.GPU,
-    "Memory errors since the driver was loaded; memory is dram or sram, type is corrected or "
-    "uncorrected.",
-    ("memory", "type"),
+    "Memory errors since the driver was loaded; memory is dram or sram, error.type is "
+    "corrected or uncorrected.",
+    ("memory", "error.type"),
 )
 ECC_ERRORS_LIFETIME = Metric(
     "gpu.ecc.errors.lifetime",
@@ -156,7 +156,7 @@ ECC_ERRORS_LIFETIME = Metric(
     "{error}",
     Kind.GPU,
     "Memory errors that the board keeps on record over reboots; labels as in w2t.gpu.ecc.errors.",
-    ("memory", "type"),
+    ("memory", "error.type"),
 )
 PAGES_RETIRED = Metric(
     "gpu.pages.retired",
@@ -212,7 +212,7 @@ PCIE_ERRORS = Metric(
     "{error}",
     Kind.GPU,
     "PCIe errors and recoveries by type; correctable, non_fatal and fatal contain others.",
-    ("type",),
+    ("error.type",),
 )
 PCIE_TRAFFIC = Metric(
     "gpu.pcie.traffic",
@@ -220,7 +220,7 @@ PCIE_TRAFFIC = Metric(
     "By",
     Kind.GPU,
     "Bytes over PCIe; direction is transmit or receive as the GPU sees it.",
-    ("direction",),
+    ("network.io.direction",),
 )
 PCIE_THROUGHPUT = Metric(
     "gpu.pcie.throughput",
@@ -228,7 +228,7 @@ PCIE_THROUGHPUT = Metric(
     "By/s",
     Kind.GPU,
     "PCIe rate between two samples of the GPU's counters; direction as the GPU sees it.",
-    ("direction",),
+    ("network.io.direction",),
 )
 PCIE_GENERATION = Metric(
     "gpu.pcie.generation",
@@ -281,7 +281,7 @@ NVLINK_TRAFFIC = Metric(
     "By",
     Kind.GPU,
     "Payload over all NVLinks of the GPU; direction is transmit or receive.",
-    ("direction",),
+    ("network.io.direction",),
 )
 NVLINK_THROUGHPUT = Metric(
     "gpu.nvlink.throughput",
@@ -289,5 +289,5 @@ NVLINK_THROUGHPUT = Metric(
     "By/s",
     Kind.GPU,
     "Rate over all NVLinks of the GPU between two samples of its counters.",
-    ("direction",),
+    ("network.io.direction",),
 )

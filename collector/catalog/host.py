@@ -80,7 +80,7 @@ MEMORY_ERRORS = Metric(
     "{error}",
     Kind.HOST,
     "Memory errors that a memory controller corrected, or could not, since boot.",
-    ("edac.controller", "severity"),
+    ("edac.controller", "error.type"),
 )
 HUNG_TASKS = Metric(
     "host.hung_tasks", COUNTER, "{task}", Kind.HOST, "Tasks that the kernel found hung."
@@ -100,7 +100,7 @@ DIMM_ERRORS = Metric(
     Kind.HOST,
     "Memory errors by slot since boot; contained in w2t.host.memory.errors, which has those of "
     "unknown slot, too.",
-    ("edac.controller", "edac.slot", "severity"),
+    ("edac.controller", "edac.slot", "error.type"),
 )
 DIMM_INFO = Metric(
     "host.dimm.info",

@@ -42,7 +42,7 @@ ECC_ERRORS = Metric(
     "{error}",
     Kind.MIG,
     "Memory errors since the driver was loaded; labels as in w2t.gpu.ecc.errors.",
-    ("memory", "type"),
+    ("memory", "error.type"),
 )
 GRAPHICS_UTILIZATION = Metric(
     "mig.graphics.utilization", GAUGE, "1", Kind.MIG, "As w2t.gpu.graphics.utilization."

@@ -87,7 +87,7 @@ PHY_ERRORS = Metric(
     "{error}",
     Kind.INTERFACE,
     "Errors at the MAC or below it by kind; one bad frame can count under several.",
-    ("error",),
+    ("error.type",),
 )
 LINE_IO = Metric(
     "interface.line.io",
@@ -239,7 +239,7 @@ PCI_ERRORS = Metric(
     "{error}",
     Kind.INTERFACE,
     "Recoveries of the NIC's PCIe link, by what was wrong.",
-    ("error",),
+    ("error.type",),
 )
 MODULE_EVENTS = Metric(
     "interface.module.events",

@@ -18,10 +18,15 @@ TRAFFIC = Metric(
     "By",
     Kind.NVLINK,
     "Bytes over the link: payload where the driver tells it apart, else all.",
-    ("direction",),
+    ("network.io.direction",),
 )
 PACKETS = Metric(
-    "nvlink.packets", COUNTER, "{packet}", Kind.NVLINK, "Packets over the link.", ("direction",)
+    "nvlink.packets",
+    COUNTER,
+    "{packet}",
+    Kind.NVLINK,
+    "Packets over the link.",
+    ("network.io.direction",),
 )
 ERRORS = Metric(
     "nvlink.errors",
@@ -29,7 +34,7 @@ ERRORS = Metric(
     "{error}",
     Kind.NVLINK,
     "Errors by type; effective and symbol are those that forward error correction left over.",
-    ("type",),
+    ("error.type",),
 )
 RECOVERIES = Metric(
     "nvlink.recoveries",
@@ -45,7 +50,7 @@ BIT_ERROR_RATIO = Metric(
     "1",
     Kind.NVLINK,
     "Wrong bits over all bits after error correction, by type: effective or symbol.",
-    ("type",),
+    ("error.type",),
 )
 C2C_THROUGHPUT = Metric(
     "gpu.c2c.throughput",
@@ -53,7 +58,7 @@ C2C_THROUGHPUT = Metric(
     "By/s",
     Kind.GPU,
     "Rate over the link between the GPU and its Grace CPU.",
-    ("direction",),
+    ("network.io.direction",),
 )
 FABRIC_INFO = Metric(
     "gpu.fabric.info",
