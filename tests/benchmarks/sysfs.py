@@ -27,28 +27,13 @@ from collector.entity import Kind
 from collector.plugin import Plugin, load
 from collector.read.files import Files
 from collector.store import Store
+from tests.fakes.node import HCA_COUNTERS, HW_COUNTERS
 from tests.fakes.tree import plant
 
 ROUNDS = 7
 SCRAPES = 20
 POLLS = 100
 HOST = Kind.HOST("bench")
-HCA_COUNTERS = """
-    excessive_buffer_overrun_errors link_downed link_error_recovery local_link_integrity_errors
-    multicast_rcv_packets multicast_xmit_packets port_rcv_constraint_errors port_rcv_data
-    port_rcv_errors port_rcv_packets port_rcv_remote_physical_errors port_rcv_switch_relay_errors
-    port_xmit_constraint_errors port_xmit_data port_xmit_discards port_xmit_packets port_xmit_wait
-    symbol_error unicast_rcv_packets unicast_xmit_packets VL15_dropped
-"""
-HW_COUNTERS = """
-    duplicate_request implied_nak_seq_err lifespan local_ack_timeout_err np_cnp_sent
-    np_ecn_marked_roce_packets out_of_buffer out_of_sequence packet_seq_err req_cqe_error
-    req_cqe_flush_error req_remote_access_errors req_remote_invalid_request resp_cqe_error
-    resp_cqe_flush_error resp_local_length_error resp_remote_access_errors rnr_nak_retry_err
-    roce_adp_retrans roce_adp_retrans_to roce_slow_restart roce_slow_restart_cnps
-    roce_slow_restart_trans rp_cnp_handled rp_cnp_ignored rx_atomic_requests rx_icrc_encapsulated
-    rx_read_requests rx_write_requests
-"""
 # Chips of a GPU node: name, how many of them, and their sensors.
 CHIPS = (
     ("coretemp", 2, {"temp": 33}),
