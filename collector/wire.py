@@ -38,15 +38,17 @@ class Sender:
         self.index: dict[SeriesKey, int] = {}
         self._write = write
         self._shape: list[list[int]] | None = None
+        self._most = 0  # series of one batch, since others were last forgotten
         self._links: list[Link] = []
 
     def send(self, batch: Batch, error: str = "") -> None:
         """Write what a poll found, and `error` where it failed."""
         index = self.index
-        forget = len(index) > max(_KEPT, 2 * len(batch.keys))
+        self._most = max(self._most, len(batch.keys))
+        forget = len(index) > max(_KEPT, 2 * self._most)
         if forget:
             index.clear()
-            self._shape = None
+            self._shape, self._most = None, 0
         new = dict.fromkeys(key for key in batch.keys if key not in index)
         for chunk in _chunks(iter(new)):
             series = [
@@ -106,6 +108,7 @@ class Receiver:
     def __init__(self, metrics: Collection[Metric]) -> None:
         self._metrics = {metric.name: metric for metric in metrics}
         self._counters: dict[SeriesKey, Counter] = {}
+        self._used: set[SeriesKey] = set()  # counters, since others were last forgotten
         self.restart()
 
     def restart(self) -> None:
@@ -137,9 +140,8 @@ class Receiver:
 
     def _announce(self, message: dict[str, Any]) -> None:
         if message["forget"]:
-            live = set(self._keys)
-            self._counters = {k: c for k, c in self._counters.items() if k in live}
-            self._series = []
+            self._counters = {k: c for k, c in self._counters.items() if k in self._used}
+            self._series, self._used = [], set()
         for name, key, labels in message["series"]:
             metric = self._metrics[name]
             if len(labels) != len(metric.labels):
@@ -155,6 +157,7 @@ class Receiver:
                 for position, key in enumerate(self._keys)
                 if key.metric.instrument is COUNTER
             ]
+            self._used.update(self._keys[position] for position, _ in self._counting)
         values = message["values"]
         if len(values) != len(self._keys):
             raise ValueError(f"{len(values)} values for {len(self._keys)} series")

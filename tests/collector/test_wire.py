@@ -150,6 +150,27 @@ def test_series_that_are_gone_are_forgotten(monkeypatch):
     assert len(receiver._series) <= 13
 
 
+def test_a_counter_that_is_not_in_each_poll_goes_on_when_others_are_forgotten(monkeypatch):
+    monkeypatch.setattr("collector.wire._KEPT", 10)
+    sender, receiver, lines = pair()
+    total, announced = 0.0, 0
+    for number in range(100):
+        batch = Batch(HOST, 1.0, METRICS)
+        batch.add(METRICS[0], Kind.GPU("n", "g"), float(number), str(number), "")
+        if number % 5 == 0:
+            raw = 100.0 if number == 0 else 3.0 if number % 2 else 7.0  # it is reset before each 3
+            batch.add(METRICS[2], Kind.GPU("n", "g"), raw)
+            total += raw if raw != 7.0 else 4.0
+            for other in range(8):
+                batch.add(METRICS[1], Kind.HOST(str(other)), 1.0)
+        received, _ = transfer(sender, receiver, lines, batch)
+        announced += sum(b'"series"' in line for line in lines)
+        if number % 5 == 0:
+            assert received.values[1] == total
+        assert len(sender.index) <= 25
+    assert announced < 125, "what is in some polls alone is not announced with each of them"
+
+
 @pytest.mark.parametrize(
     "line",
     [
