@@ -8,7 +8,10 @@ import socket
 import time
 import zlib
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Annotated, NamedTuple
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator
 
 from collector import __version__
 
@@ -18,6 +21,27 @@ if TYPE_CHECKING:
 MAX_PAGE = 32 << 20  # bytes; a vLLM page of 4,000 lines has 0.4 MB
 _GZIP_OR_ZLIB = zlib.MAX_WBITS | 32  # zlib.h, inflateInit2: recognise the header
 _CHUNK = 1 << 16
+
+
+def url(text: str) -> str:
+    """Check that a text is the URL of a page.
+
+    Raises:
+        ValueError: It is none.
+    """
+    parts = urlsplit(text)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError(f"{text!r} is no URL such as http://127.0.0.1:8000")
+    return text
+
+
+Url = Annotated[str, AfterValidator(url)]
+
+
+def metrics_page(text: str) -> str:
+    """Give the URL of an exporter's page: `/metrics` where the URL names none."""
+    parts = urlsplit(text)
+    return (parts if parts.path.strip("/") else parts._replace(path="/metrics")).geturl()
 
 
 def reason(error: ClientConnectorError) -> str:

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, NamedTuple
 from urllib.parse import urlsplit
 
 from pydantic import Field as Setting
-from pydantic import PrivateAttr, field_validator
+from pydantic import PrivateAttr
 
 from collector.batch import Batch, Link, SeriesKey
 from collector.catalog import gpu
@@ -20,7 +20,7 @@ from collector.metric import Metric
 from collector.plugin import Plugin
 from collector.read import processes, xid
 from collector.read.exposition import OPENMETRICS, TEXT, ExpositionError, Page, Series
-from collector.read.http import Answer, AnswerError, Endpoint
+from collector.read.http import Answer, AnswerError, Endpoint, Url, metrics_page
 from plugins.gpu._dcgm_fields import BY_NAME, METRICS, Field
 from plugins.gpu._dcgm_samples import Reading, Samples
 from plugins.gpu.nvml import Nvml
@@ -66,7 +66,7 @@ class DcgmExporter(Plugin):
     spread: ClassVar[float] = 1.0
     metrics: ClassVar[tuple[Metric, ...]] = (*METRICS, gpu.COUNT, gpu.COUNT_EXPECTED)
 
-    target: str = Setting(
+    target: Url = Setting(
         default=f"http://127.0.0.1:{_PORT}",
         description="URL of the exporter; the page is /metrics where it names none.",
     )
@@ -93,14 +93,6 @@ class DcgmExporter(Plugin):
     _local: bool = PrivateAttr(default=False)
     _nvml: bool = PrivateAttr(default=False)
 
-    @field_validator("target")
-    @classmethod
-    def _is_url(cls, target: str) -> str:
-        url = urlsplit(target)
-        if url.scheme not in ("http", "https") or not url.hostname:
-            raise ValueError(f"{target!r} is no URL such as http://127.0.0.1:{_PORT}")
-        return target
-
     @classmethod
     def detect(cls) -> list[dict[str, Any]]:
         """Find the exporter that listens on this host; nothing is asked."""
@@ -108,9 +100,7 @@ class DcgmExporter(Plugin):
 
     async def open(self) -> None:
         """Prepare the connection; nothing is sent yet."""
-        url = urlsplit(self.target)
-        page = url if url.path.strip("/") else url._replace(path="/metrics")
-        self._endpoint = Endpoint(page.geturl(), _ACCEPT, self.timeout, _MAX_PAGE)
+        self._endpoint = Endpoint(metrics_page(self.target), _ACCEPT, self.timeout, _MAX_PAGE)
         self._endpoint.open()
         self._page = Page(BY_NAME)
         self._nvml = bool(await asyncio.to_thread(Nvml.detect))

@@ -21,6 +21,7 @@ from pysnmp.proto.rfc1902 import OctetString
 from pysnmp.proto.secmod.cache import Cache
 from pysnmp.proto.secmod.rfc3414.service import UsmSecurityParameters
 
+from collector.read.snmp.pysnmp_engine import AUTH, PRIV, load_mibs
 from collector.read.snmp.session import User
 
 TRAP_OID = "1.3.6.1.6.3.1.1.4.1.0"  # snmpTrapOID.0, RFC 3418
@@ -31,34 +32,6 @@ MAX_SENDERS = 4096  # of version 3 whose engine IDs are remembered
 
 _ANY_ENGINE = b"\x00" * 5  # pysnmp's sign for any sender; it has no keys for it
 _VERSION_3 = b"\x02\x01\x03"  # BER
-_AUTH = {
-    None: config.USM_AUTH_NONE,
-    "MD5": config.USM_AUTH_HMAC96_MD5,
-    "SHA": config.USM_AUTH_HMAC96_SHA,
-    "SHA224": config.USM_AUTH_HMAC128_SHA224,
-    "SHA256": config.USM_AUTH_HMAC192_SHA256,
-    "SHA384": config.USM_AUTH_HMAC256_SHA384,
-    "SHA512": config.USM_AUTH_HMAC384_SHA512,
-}
-_PRIV = {
-    None: config.USM_PRIV_NONE,
-    "DES": config.USM_PRIV_CBC56_DES,
-    "AES": config.USM_PRIV_CFB128_AES,
-    "AES192": config.USM_PRIV_CFB192_AES_BLUMENTHAL,
-    "AES256": config.USM_PRIV_CFB256_AES_BLUMENTHAL,
-}
-_MIBS = (
-    "__PYSNMP-USM-MIB",
-    "PYSNMP-SOURCE-MIB",
-    "PYSNMP-USM-MIB",
-    "SNMP-COMMUNITY-MIB",
-    "SNMP-NOTIFICATION-MIB",
-    "SNMP-TARGET-MIB",
-    "SNMP-USER-BASED-SM-MIB",
-    "SNMP-VIEW-BASED-ACM-MIB",
-    "SNMPv2-TM",
-    "TRANSPORT-ADDRESS-MIB",
-)
 # Counters of the engine that tell why it took no notification from a datagram; RFC 3418, 3414.
 _REASONS = (
     ("__SNMPv2-MIB", "snmpInBadCommunityNames", "community"),
@@ -114,9 +87,8 @@ class Receiver:
         self._waiting: deque[tuple[bytes, Any]] = deque()
         self._filled = asyncio.Event()
         self._work: asyncio.Task[None] | None = None
-        self._engine = engine.SnmpEngine()
+        self._engine = load_mibs(engine.SnmpEngine())
         builder = self._engine.get_mib_builder()
-        builder.load_modules(*_MIBS)
         self._counters = [(*builder.import_symbols(m, n), reason) for m, n, reason in _REASONS]
         self._taken, self._level, self._address = False, 0, ""
         for number, community in enumerate(communities):
@@ -249,7 +221,7 @@ class Receiver:
 
 def _master_keys(user: User) -> tuple[Any, ...]:
     """Return protocols and keys, hashed once: that takes pysnmp some milliseconds."""
-    auth, priv = _AUTH[user.auth], _PRIV[user.priv]
+    auth, priv = AUTH[user.auth], PRIV[user.priv]
     hashed = config.AUTH_SERVICES[auth].hash_passphrase(user.auth_password) if user.auth else None
     service = config.PRIV_SERVICES[priv]
     return (

@@ -11,9 +11,9 @@ import importlib
 import ipaddress
 import socket
 from collections import Counter, deque
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar
 
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_validator, model_validator
+from pydantic import Field, PrivateAttr, field_validator
 
 from collector.batch import Batch, Event
 from collector.catalog import power
@@ -21,6 +21,7 @@ from collector.entity import Entity, Kind
 from collector.metric import Metric
 from collector.plugin import Plugin
 from collector.read.snmp.session import User
+from collector.read.snmp.usm import Usm
 from collector.secret import Secret
 from plugins.power import _snmp_traps
 
@@ -33,42 +34,19 @@ WAITING = 1000  # datagrams, and events, that wait at most
 SHOWN = 3  # values in an event's text
 
 
-class TrapUser(BaseModel):
+class TrapUser(Usm):
     """A user of version 3."""
 
-    model_config = ConfigDict(extra="forbid")
-
     name: str = Field(min_length=1, max_length=32, description="User name.")
-    auth_protocol: Literal["MD5", "SHA", "SHA224", "SHA256", "SHA384", "SHA512"] | None = Field(
-        default=None, description="None is no authentication."
-    )
-    auth_password: Secret | None = Field(default=None, description="For auth_protocol.")
-    priv_protocol: Literal["DES", "AES", "AES192", "AES256"] | None = Field(
-        default=None, description="None is no encryption."
-    )
-    priv_password: Secret | None = Field(default=None, description="For priv_protocol.")
     engine_id: str = Field(
         default="",
         pattern=r"^(0x)?([0-9a-fA-F]{2}){5,32}$|^$",
         description="The sender's, in hexadecimal; empty accepts every sender with the passwords.",
     )
 
-    @model_validator(mode="after")
-    def _complete(self) -> TrapUser:
-        if (self.auth_protocol is None) != (self.auth_password is None):
-            raise ValueError("auth_protocol and auth_password go together")
-        if (self.priv_protocol is None) != (self.priv_password is None):
-            raise ValueError("priv_protocol and priv_password go together")
-        if self.priv_protocol and not self.auth_protocol:
-            raise ValueError("priv_protocol needs auth_protocol")
-        return self
-
     def reveal(self) -> tuple[User, bytes | None]:
         """Return the user with its secrets, and the sender's engine ID; may read files."""
-        auth = self.auth_password.reveal() if self.auth_password else ""
-        priv = self.priv_password.reveal() if self.priv_password else ""
-        user = User(self.name, self.auth_protocol, auth, self.priv_protocol, priv)
-        return user, bytes.fromhex(self.engine_id.removeprefix("0x")) or None
+        return self.of(self.name), bytes.fromhex(self.engine_id.removeprefix("0x")) or None
 
 
 class SnmpTrap(Plugin):

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
-from pydantic import Field, PrivateAttr, field_validator
+from pydantic import Field, PrivateAttr
 
 from collector.batch import Batch
 from collector.catalog import serving
@@ -24,7 +24,7 @@ from collector.metric import Metric
 from collector.plugin import Plugin
 from collector.read import processes
 from collector.read.exposition import OPENMETRICS, TEXT, ExpositionError, Page, Series
-from collector.read.http import Answer, AnswerError, Endpoint
+from collector.read.http import Answer, AnswerError, Endpoint, Url, metrics_page
 from collector.read.processes import Process
 from collector.worker import BusyError, Worker
 from plugins.serving._engine import METRICS, Latency, Owner, Readings, Row, wanted
@@ -87,7 +87,7 @@ class Vllm(Plugin):
 
     metrics: ClassVar[tuple[Metric, ...]] = METRICS
 
-    target: str = Field(
+    target: Url = Field(
         default=f"http://127.0.0.1:{_PORT}",
         description="URL of the server; the page is /metrics where it names none.",
     )
@@ -109,14 +109,6 @@ class Vllm(Plugin):
     _birth_series: list[Series] = PrivateAttr(default_factory=list)
     _births: dict[str, float] = PrivateAttr(default_factory=dict)
 
-    @field_validator("target")
-    @classmethod
-    def _is_url(cls, target: str) -> str:
-        url = urlsplit(target)
-        if url.scheme not in ("http", "https") or not url.hostname:
-            raise ValueError(f"{target!r} is no URL such as http://127.0.0.1:{_PORT}")
-        return target
-
     @classmethod
     def detect(cls) -> list[dict[str, Any]]:
         """Find the vLLM servers that listen on this host."""
@@ -124,9 +116,7 @@ class Vllm(Plugin):
 
     async def open(self) -> None:
         """Prepare the connection; nothing is sent yet."""
-        url = urlsplit(self.target)
-        page = url if url.path.strip("/") else url._replace(path="/metrics")
-        self._endpoint = Endpoint(page.geturl(), _ACCEPT, self.timeout, _MAX_PAGE)
+        self._endpoint = Endpoint(metrics_page(self.target), _ACCEPT, self.timeout, _MAX_PAGE)
         self._endpoint.open()
         self._page = Page(wanted(ROWS, LATENCIES) | {_CONFIG, *_BIRTHS})
         self._readings = Readings(ROWS, LATENCIES, self._owner, self.window)

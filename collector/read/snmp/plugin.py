@@ -20,13 +20,14 @@ from collector.read.snmp.profile import Profile
 from collector.read.snmp.profiles import find, shipped
 from collector.read.snmp.record import Recorder
 from collector.read.snmp.session import Session, SnmpError, User
+from collector.read.snmp.usm import Usm
 from collector.secret import Secret
 
 PORT = 161
 REDISCOVER = 900.0  # seconds; names are changed and probes plugged in without a sign
 
 
-class SnmpPlugin(Plugin):
+class SnmpPlugin(Usm, Plugin):
     """One device, or a chain of them behind one address. A plugin adds `metrics` and `profiles`.
 
     Its objects are discovered by walking the columns that its profile needs, each once; a poll asks
@@ -45,14 +46,6 @@ class SnmpPlugin(Plugin):
     version: Literal["2c", "3"] = Field(default="2c", description="SNMP version.")
     community: Secret = Field(default=Secret(value="public"), description="Of version 2c.")
     user: str = Field(default="", description="User name of version 3.")
-    auth_protocol: Literal["MD5", "SHA", "SHA224", "SHA256", "SHA384", "SHA512"] | None = Field(
-        default=None, description="Of version 3; none is no authentication."
-    )
-    auth_password: Secret | None = Field(default=None, description="For auth_protocol.")
-    priv_protocol: Literal["DES", "AES", "AES192", "AES256"] | None = Field(
-        default=None, description="Of version 3; none is no encryption."
-    )
-    priv_password: Secret | None = Field(default=None, description="For priv_protocol.")
     profile: str = Field(
         default="auto", description="auto, a shipped profile, or a TOML file's path."
     )
@@ -73,12 +66,6 @@ class SnmpPlugin(Plugin):
         self.name = self.name or self._address()[0]
         if self.version == "3" and not self.user:
             raise ValueError("version 3 needs user")
-        if (self.auth_protocol is None) != (self.auth_password is None):
-            raise ValueError("auth_protocol and auth_password go together")
-        if (self.priv_protocol is None) != (self.priv_password is None):
-            raise ValueError("priv_protocol and priv_password go together")
-        if self.priv_protocol and not self.auth_protocol:
-            raise ValueError("priv_protocol needs auth_protocol")
         try:
             if self.profile not in ("auto", *shipped(self.profiles)):
                 find(self.profile, self.profiles)
@@ -187,17 +174,8 @@ class SnmpPlugin(Plugin):
         if self.version == "2c":
             identity = await asyncio.to_thread(self.community.reveal)
         else:
-            identity = await asyncio.to_thread(self._user)
+            identity = await asyncio.to_thread(self.of, self.user)
         return await connect(*self._address(), identity, self.timeout / 5, self.client)
-
-    def _user(self) -> User:
-        return User(
-            self.user,
-            self.auth_protocol,
-            self.auth_password.reveal() if self.auth_password else "",
-            self.priv_protocol,
-            self.priv_password.reveal() if self.priv_password else "",
-        )
 
     def _hang_up(self) -> None:
         if self._session is not None:

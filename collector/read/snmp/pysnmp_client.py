@@ -36,54 +36,22 @@ class PysnmpSession:
         await asyncio.to_thread(importlib.import_module, "pysnmp.hlapi.v3arch.asyncio")
         from pysnmp.hlapi.v3arch import asyncio as hlapi
 
+        from collector.read.snmp import pysnmp_engine
+
         if isinstance(identity, str):
             credentials = hlapi.CommunityData(identity, mpModel=1)  # noqa: S508 - many PDUs
         else:
-            auth = {
-                None: hlapi.USM_AUTH_NONE,
-                "MD5": hlapi.USM_AUTH_HMAC96_MD5,
-                "SHA": hlapi.USM_AUTH_HMAC96_SHA,
-                "SHA224": hlapi.USM_AUTH_HMAC128_SHA224,
-                "SHA256": hlapi.USM_AUTH_HMAC192_SHA256,
-                "SHA384": hlapi.USM_AUTH_HMAC256_SHA384,
-                "SHA512": hlapi.USM_AUTH_HMAC384_SHA512,
-            }
-            priv = {
-                None: hlapi.USM_PRIV_NONE,
-                "DES": hlapi.USM_PRIV_CBC56_DES,
-                "AES": hlapi.USM_PRIV_CFB128_AES,
-                "AES192": hlapi.USM_PRIV_CFB192_AES_BLUMENTHAL,
-                "AES256": hlapi.USM_PRIV_CFB256_AES_BLUMENTHAL,
-            }
             credentials = hlapi.UsmUserData(
                 identity.name,
                 identity.auth_password if identity.auth else None,
                 identity.priv_password if identity.priv else None,
-                authProtocol=auth[identity.auth],
-                privProtocol=priv[identity.priv],
+                authProtocol=pysnmp_engine.AUTH[identity.auth],
+                privProtocol=pysnmp_engine.PRIV[identity.priv],
             )
         kind = hlapi.Udp6TransportTarget if ":" in address else hlapi.UdpTransportTarget
         transport = await kind.create((address, port), timeout=wait, retries=0)
-        engine = await asyncio.to_thread(cls._engine_with_mibs, hlapi.SnmpEngine)
+        engine = await asyncio.to_thread(lambda: pysnmp_engine.load_mibs(hlapi.SnmpEngine()))
         return cls(hlapi, engine, credentials, transport, hlapi.ContextData())
-
-    @staticmethod
-    def _engine_with_mibs(make: Any) -> Any:  # noqa: ANN401
-        """Make an engine that has read all that it would else read while the loop waits."""
-        engine = make()
-        engine.get_mib_builder().load_modules(
-            "__PYSNMP-USM-MIB",
-            "PYSNMP-SOURCE-MIB",
-            "PYSNMP-USM-MIB",
-            "SNMP-COMMUNITY-MIB",
-            "SNMP-NOTIFICATION-MIB",
-            "SNMP-TARGET-MIB",
-            "SNMP-USER-BASED-SM-MIB",
-            "SNMP-VIEW-BASED-ACM-MIB",
-            "SNMPv2-TM",
-            "TRANSPORT-ADDRESS-MIB",
-        )
-        return engine
 
     async def get(self, oids: Sequence[str]) -> dict[str, Value]:
         """Read objects by one GET."""
