@@ -19,8 +19,8 @@ import tempfile
 import time
 import zlib
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 from collector.batch import Batch, SeriesKey
@@ -32,11 +32,7 @@ from collector.topology import Topology
 from plugins.power.pdu_snmp import PduSnmp
 
 OUTLETS = 48
-PDUS, INTERVAL, TARGET = (
-    1000,
-    10.0,
-    0.25,
-)  # DESIGN 11: this many, this often, on this much of a core
+PDUS, INTERVAL, TARGET = 1000, 10.0, 0.25  # DESIGN 11: so many, so often, so much of a core
 APC, RARITAN = "1.3.6.1.4.1.318.1.1.26", "1.3.6.1.4.1.13742.6"
 
 
@@ -172,18 +168,23 @@ class Fleet:
         taken = (time.process_time() - start) / len(self._sources) * 1e3
         print(f"  discovery of one, once an hour: {taken:.1f} ms CPU")
 
-    async def run(self, title: str, rounds: int) -> None:
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        tasks = [asyncio.create_task(source.run()) for source in self._sources]
+        await asyncio.sleep(INTERVAL)
+        yield
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def measure(self, title: str, rounds: int) -> None:
         self._late.clear()
         cpu, begun = time.process_time(), time.monotonic()
-        tasks = [asyncio.create_task(source.run()) for source in self._sources]
         stall, end = 0.0, begun + rounds * INTERVAL
         while (at := time.monotonic()) < end:
             await asyncio.sleep(0.05)
             stall = max(stall, time.monotonic() - at - 0.05)
         share = (time.process_time() - cpu) / (time.monotonic() - begun)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
         print(
             f"  {title}: {share:.1%} of a core (target < {TARGET:.0%});"
             f" this process stood still for {stall * 1e3:.0f} ms at most"
@@ -216,10 +217,11 @@ async def fleet(path: Path, pdus: int, rounds: int) -> None:
         targets = {"well": well[0], "dead": dead[0], "slow": slow[0]}
         found = Fleet(targets, sizes)
         await found.discover()
-        await found.run("all well", rounds)
-        dead[1].send_signal(signal.SIGSTOP)
-        slow[1].send_signal(signal.SIGUSR1)
-        await found.run("5 % dead or slow", rounds)
+        async with found.running():
+            await found.measure("all well", rounds)
+            dead[1].send_signal(signal.SIGSTOP)
+            slow[1].send_signal(signal.SIGUSR1)
+            await found.measure("5 % dead or slow", rounds)
 
 
 def main() -> None:

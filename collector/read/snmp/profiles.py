@@ -42,6 +42,7 @@ def _read(path: Path, folder: Path) -> dict[str, Any]:
     return {**tomllib.loads(words), **found}
 
 
+@cache
 def shipped(folder: Path) -> dict[str, Path]:
     """Return the files of the profiles in a folder, by their names."""
     return {path.stem: path for path in sorted(folder.glob("*.toml"))}
