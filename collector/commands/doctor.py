@@ -32,7 +32,10 @@ async def report(config: Config, *, as_json: bool) -> int:
                 "note": source.error or "",
             }
         )
-    why = {source.name: source.error or "can be read all the same" for source in absent.sources}
+    why = {
+        source.name: source.error or f"nothing found; [plugins.{source.name}] runs it all the same"
+        for source in absent.sources
+    }
     running = {source.name for source in polled.sources}
     for name in plugin.names():
         if name not in running:
