@@ -174,7 +174,9 @@ def test_what_is_no_measurement_is_absent(name: str, metric: str) -> None:
 
 
 def test_each_walk_is_recognised_or_said_to_be_unknown() -> None:
-    for path in sorted(data("snmp/walks").glob("*.snmprec")):
+    walks = sorted(data("snmp/walks").glob("*.snmprec"))
+    assert {path.stem for path in walks} > KNOWN.keys()
+    for path in walks:
         profile, watts = KNOWN.get(path.stem, (None, None))
         with Agent(path) as agent:
             if profile is None:
