@@ -9,6 +9,9 @@ PIP := $(BIN)/python -m pip install -q --disable-pip-version-check --use-pep517
 TOOLS := \
 	"prometheus: command -v prometheus: tests against a real Prometheus are skipped" \
 	"snmpd: command -v snmpd: tests against net-snmp's agent are skipped" \
+	"snmp: command -v snmptrap: tests with net-snmp's traps are skipped" \
+	"freeipmi-tools: command -v ipmi-dcmi: tests with freeipmi's tool are skipped" \
+	"ipmitool: command -v ipmitool: tests with ipmitool are skipped" \
 	"gcc: command -v cc || command -v gcc: tests of NVML are skipped" \
 	"libc6-dev: test -e /usr/include/stdio.h: tests of NVML are skipped"
 PEERS := \
