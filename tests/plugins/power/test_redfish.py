@@ -53,8 +53,13 @@ def test_every_recorded_service_gives_possible_values_alone(name: str) -> None:
 
 
 def test_a_gpu_of_a_gb300_is_as_warm_as_its_sensor_says_and_not_as_its_headroom() -> None:
-    once = found(GB300)
-    assert round(once["sensor.temperature", "node", "HGX_GPU_0/HGX_GPU_0_TEMP_0"], 2) == 32.97
+    plain = service(GB300)
+    plain.tree = {path: told for path, told in plain.tree.items() if "/Telemetry" not in path}
+    by_sensor = values(asyncio.run(read(plain)))
+    first = "sensor.temperature", "node", "HGX_GPU_0/HGX_GPU_0_TEMP_0"
+    assert round(by_sensor[first], 2) == 32.97
+    once = found(GB300)  # of the sensor, or of the report, which was made some seconds apart
+    assert round(once[first], 2) in (32.97, 32.94)
     for gpu in range(4):
         id_ = f"HGX_GPU_{gpu}/HGX_GPU_{gpu}_TEMP"
         warmth = once["sensor.temperature", "node", f"{id_}_0"]
